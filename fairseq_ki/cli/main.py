@@ -1,0 +1,42 @@
+"""``fairseq-ki VERB``: what fairseq's own commands have no place for."""
+
+import argparse
+import importlib
+import sys
+
+# verb -> (module under fairseq_ki.cli, one line of help); imported only when asked for, so
+# that `fairseq-ki --help` does not wait for torch and fairseq
+VERBS = {
+    "doctor": ("doctor", "can this machine train? versions, patches, and two real updates"),
+    "experiment": ("experiment", "run a recipe: train its runs, resume, evaluate, report"),
+    "report": ("report", "turn finished runs into one HTML page and Markdown"),
+}
+
+
+def build_parser(argv: list[str]) -> argparse.ArgumentParser:
+    """The parser with the options of the one verb that ``argv`` names."""
+    parser = argparse.ArgumentParser(prog="fairseq-ki", description=__doc__)
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
+    chosen = next((a for a in argv if not a.startswith("-")), None)
+    for verb, (module, help_line) in VERBS.items():
+        sub = verbs.add_parser(verb, help=help_line, description=help_line)
+        if verb == chosen:
+            command = importlib.import_module(f"fairseq_ki.cli.{module}")
+            command.add_arguments(sub)
+            sub.set_defaults(run=command.run)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one verb; what a user got wrong is one line on stderr and exit status 2."""
+    argv = sys.argv[1:] if argv is None else argv
+    args = build_parser(argv).parse_args(argv)
+    try:
+        return args.run(args)
+    except (ValueError, FileNotFoundError, FileExistsError) as error:
+        print(f"fairseq-ki {args.verb}: error: {error}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,127 @@
+"""The only code that patches fairseq, or that looks at versions of fairseq and torch.
+
+``apply()`` runs when ``--user-dir fairseq_ki`` is imported. fairseq does that while it parses
+the options, before a command's main function runs, so functions that commands look up in their
+modules can still be replaced. :data:`PATCHES` lists every deviation with its reason.
+"""
+
+from fairseq_ki.compat import (
+    checkpoint_reading,
+    checkpoint_recovery,
+    checkpoint_writing,
+    commands,
+    config_literals,
+    cpu_ranks,
+    numpy_names,
+    precision,
+    warnings_of_the_host,
+)
+from fairseq_ki.compat.checkpoint_reading import (
+    CheckpointError,
+    UnreadableCheckpointError,
+    UnsafeCheckpointError,
+    load_checkpoint,
+)
+from fairseq_ki.compat.checkpoint_writing import CheckpointWriteError, write_whole
+from fairseq_ki.compat.patching import CompatError, Patch
+
+__all__ = [
+    "PATCHES",
+    "CheckpointError",
+    "CheckpointWriteError",
+    "CompatError",
+    "UnreadableCheckpointError",
+    "UnsafeCheckpointError",
+    "active_patches",
+    "apply",
+    "load_checkpoint",
+    "write_whole",
+]
+
+PATCHES = (
+    Patch(
+        "namespaces in checkpoints",
+        "torch >= 2.6 refuses fairseq's checkpoints, which hold an argparse.Namespace",
+        checkpoint_reading.allow_namespaces,
+    ),
+    Patch(
+        "safe checkpoint reading",
+        "a checkpoint may run code when it is loaded, and a damaged one fails without a name",
+        checkpoint_reading.read_checkpoints_safely,
+    ),
+    Patch(
+        "safe broadcast of checkpoints",
+        "torch >= 2.6 refuses what rank 0 sends to the other ranks when they resume",
+        checkpoint_reading.read_broadcasts_safely,
+    ),
+    Patch(
+        "no eval of configurations",
+        "fairseq evaluates strings from a checkpoint's configuration as Python",
+        config_literals.evaluate_only_literals,
+    ),
+    Patch(
+        "whole checkpoints",
+        "fairseq copies onto checkpoint_last.pt in place, and retries on a full disk",
+        checkpoint_writing.write_checkpoints_whole,
+    ),
+    Patch(
+        "recovery of checkpoint_last.pt",
+        "fairseq stops at a damaged checkpoint_last.pt although older ones are good, and starts "
+        "from scratch if --restore-file names no file",
+        checkpoint_recovery.resume_from_readable_checkpoints,
+    ),
+    Patch(
+        "connected ranks on the CPU",
+        "under torchrun without GPUs fairseq trains unconnected copies",
+        cpu_ranks.connect_launched_ranks,
+    ),
+    Patch(
+        "pytorch_ddp on the CPU",
+        "fairseq passes a GPU number, which torch refuses for CPU modules",
+        cpu_ranks.let_pytorch_ddp_run_on_cpu,
+    ),
+    Patch(
+        "all_gather_list on the CPU",
+        "fairseq gathers lists through CUDA tensors",
+        cpu_ranks.gather_lists_on_cpu,
+    ),
+    Patch(
+        "no fp16 on the CPU",
+        "--fp16 fails deep in fairseq without CUDA, and --amp does nothing",
+        precision.refuse_fp16_on_cpu,
+    ),
+    Patch(
+        "bf16 without a TPU",
+        "fairseq takes --bf16 to mean a TPU",
+        precision.separate_bf16_from_tpu,
+    ),
+    Patch(
+        "np.compat",
+        "numpy 2 has no np.compat, which --sample-break-mode eos uses",
+        numpy_names.restore_numpy_compat,
+    ),
+    Patch(
+        "errors in one line",
+        "what a user can mend ends a command without a traceback",
+        commands.prepare_commands,
+    ),
+    Patch(
+        "quiet start",
+        "fairseq's use of old torch and hydra functions prints warnings at every start",
+        warnings_of_the_host.silence_warnings,
+    ),
+)
+
+_active: dict[str, str] = {}
+
+
+def apply() -> None:
+    """Puts every patch in place that the host needs; a second call changes nothing."""
+    for patch in PATCHES:
+        if patch.name not in _active and patch.install():
+            _active[patch.name] = patch.reason
+
+
+def active_patches() -> list[tuple[str, str]]:
+    """The (name, reason) of each patch that changed something."""
+    return list(_active.items())

@@ -1,0 +1,104 @@
+"""A run that was cut off starts again from the newest checkpoint that can be read."""
+
+import logging
+import os
+import re
+from collections.abc import Callable
+
+import torch
+from fairseq import checkpoint_utils
+
+from fairseq_ki.compat.checkpoint_reading import (
+    CheckpointError,
+    UnreadableCheckpointError,
+    num_updates,
+)
+from fairseq_ki.compat.checkpoint_writing import TEMPORARY, copy_whole
+from fairseq_ki.compat.patching import replace
+
+logger = logging.getLogger(__name__)
+
+LAST = "checkpoint_last"
+DAMAGED = ".damaged"
+
+
+def repair_last_checkpoint(save_dir: str, suffix: str = "") -> str | None:
+    """Puts the newest good checkpoint in the place of a ``checkpoint_last`` that cannot be read.
+
+    The damaged file is kept with ``.damaged`` after its name. Returns the checkpoint that was
+    taken, or None if there was nothing to mend. Raises :class:`UnreadableCheckpointError` if
+    there is no good one (a run never starts over in silence), and lets an
+    ``UnsafeCheckpointError`` pass: such a file is no accident.
+    """
+    last = os.path.join(save_dir, f"{LAST}{suffix}.pt")
+    if not os.path.isfile(last):
+        return None
+    try:
+        num_updates(last)
+        return None
+    except UnreadableCheckpointError as error:
+        damage = error
+    good = _newest_good(save_dir, suffix, besides=last)
+    if good is None:
+        raise UnreadableCheckpointError(
+            f"{damage} No other checkpoint in {save_dir} can be read either. To start from "
+            "scratch, name another --save-dir or move that file away."
+        )
+    updates, path = good
+    logger.warning(
+        f"{damage} Going on from {path} ({updates} updates) instead; the damaged file is kept as "
+        f"{last}{DAMAGED}"
+    )
+    os.replace(last, last + DAMAGED)
+    copy_whole(path, last)
+    return path
+
+
+def _newest_good(save_dir: str, suffix: str, besides: str) -> tuple[int, str] | None:
+    pattern = re.compile(rf"checkpoint[\w.]*{re.escape(suffix)}\.pt")
+    found = []
+    for name in sorted(os.listdir(save_dir)):
+        path = os.path.join(save_dir, name)
+        if path == besides or not pattern.fullmatch(name):
+            continue
+        try:
+            found.append((num_updates(path), path))
+        except (CheckpointError, OSError) as error:
+            logger.warning(f"passed over: {error}")
+    return max(found, default=None)
+
+
+def remove_leftovers(save_dir: str) -> None:
+    """Deletes what a killed run had begun to write in ``save_dir``."""
+    if os.path.isdir(save_dir):
+        for name in os.listdir(save_dir):
+            if name.startswith("checkpoint") and name.endswith(".pt" + TEMPORARY):
+                logger.info(f"removing {name}, left half written by an earlier run")
+                os.remove(os.path.join(save_dir, name))
+
+
+def _load(original: Callable) -> Callable:
+    def load_checkpoint(cfg, trainer, **passthrough_args):
+        if cfg.restore_file == f"{LAST}.pt":
+            # a sharded state has one file per rank, which must not fall back one by one
+            is_whole = trainer.checkpoint_suffix == (cfg.checkpoint_suffix or "")
+            if trainer.data_parallel_rank == 0 and is_whole:
+                remove_leftovers(cfg.save_dir)
+                repair_last_checkpoint(cfg.save_dir, trainer.checkpoint_suffix)
+            if trainer.data_parallel_world_size > 1:
+                torch.distributed.barrier(trainer.data_parallel_process_group)
+        elif trainer.data_parallel_rank == 0 and not os.path.isfile(
+            path := cfg.restore_file.replace(".pt", f"{trainer.checkpoint_suffix}.pt")
+        ):
+            raise CheckpointError(
+                f"--restore-file {path} does not exist, and fairseq would start from scratch. "
+                "Correct the path, or leave the option out."
+            )
+        return original(cfg, trainer, **passthrough_args)
+
+    return load_checkpoint
+
+
+def resume_from_readable_checkpoints() -> bool:
+    """Wraps what fairseq-train calls to resume."""
+    return replace(checkpoint_utils, "load_checkpoint", _load)

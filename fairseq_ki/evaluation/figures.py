@@ -1,0 +1,329 @@
+"""The pictures of a report, drawn with matplotlib: SVG for the page, PNG for Markdown.
+
+The only module that needs matplotlib (extra ``report``), and only when something is drawn. An
+SVG is drawn in stand-in colours that are then replaced by CSS variables, so that one picture
+follows the light or dark page it stands in.
+"""
+
+import io
+import logging
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from fairseq_ki.evaluation.results import Results, Run
+from fairseq_ki.evaluation.savings import Saving
+from fairseq_ki.evaluation.summary import Compared, label
+from fairseq_ki.evaluation.tables import flops_unit
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+# told apart with colour-blind eyes in this order; (light page, dark page)
+SERIES = (
+    ("#1f6fd1", "#6cb0ff"),
+    ("#d95f02", "#ffa25c"),
+    ("#12805c", "#4fd1a5"),
+    ("#8a3ffc", "#c9a2ff"),
+    ("#c2255c", "#ff8fb1"),
+    ("#7a6400", "#e0c64a"),
+    ("#0b7285", "#5fd3e6"),
+    ("#5c6773", "#aab4bf"),
+)
+INK = {"ink": ("#1d2329", "#e8eaed"), "grid": ("#d9dee3", "#3a4048")}
+MARKERS = "osD^vPX*"
+SIZE = (5.4, 3.5)  # inches: 10-point text stays readable at the width of a phone
+
+
+@dataclass
+class Picture:
+    """A drawing that was asked for; ``draw`` puts it on axes in the given colours."""
+
+    name: str
+    title: str
+    caption: str
+    draw: Callable[["Axes", "Colours"], None]
+
+    def svg(self, section: int = 0) -> str:
+        """An ``<svg>`` element without size, in CSS variables --ink, --grid, --series-N.
+
+        ``section`` keeps its ids apart from those of the same picture in other sections.
+        """
+        stand_ins = Colours([f"#f1{i:02x}5e" for i in range(len(SERIES))], "#f2005e", "#f2015e")
+        text = self._render("svg", stand_ins).decode()
+        text = text[text.index("<svg") :]
+        for i, colour in enumerate(stand_ins.series):
+            text = text.replace(colour, f"var(--series-{i})")
+        text = text.replace(stand_ins.ink, "var(--ink)").replace(stand_ins.grid, "var(--grid)")
+        # sized by the page; ids must differ between the pictures of one page
+        text = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", text, count=1)
+        text = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", text, count=1)
+        text = re.sub(r'(id="|href="#|url\(#)', rf"\g<1>{self.name}-{section}-", text)
+        text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+        return text.replace("<svg", f'<svg role="img" aria-label="{self.title}"', 1)
+
+    def png(self) -> bytes:
+        """In light colours on white."""
+        light = Colours([c for c, _ in SERIES], INK["ink"][0], INK["grid"][0])
+        return self._render("png", light)
+
+    def _render(self, form: str, colours: "Colours") -> bytes:
+        matplotlib = require_matplotlib()
+        from matplotlib.figure import Figure
+
+        ink = colours.ink
+        style = {
+            "svg.fonttype": "none",
+            "svg.hashsalt": self.name,
+            "font.family": "sans-serif",
+            "font.sans-serif": ["DejaVu Sans"],
+            "font.size": 10,
+            "axes.edgecolor": colours.grid,
+            "axes.labelcolor": ink,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.grid": True,
+            "grid.color": colours.grid,
+            "grid.linewidth": 0.6,
+            "text.color": ink,
+            "xtick.color": ink,
+            "ytick.color": ink,
+            "legend.frameon": False,
+        }
+        buffer = io.BytesIO()
+        with matplotlib.rc_context(style):
+            figure = Figure(figsize=SIZE, layout="constrained")
+            self.draw(figure.add_subplot(), colours)
+            figure.savefig(
+                buffer,
+                format=form,
+                dpi=160,
+                transparent=form == "svg",
+                metadata={"Date": None} if form == "svg" else None,
+            )
+        return buffer.getvalue()
+
+
+@dataclass
+class Colours:
+    """Colours as matplotlib takes them."""
+
+    series: list[str]
+    ink: str
+    grid: str
+
+
+def require_matplotlib():
+    """matplotlib, or an ImportError that names the extra which installs it."""
+    # fairseq's imports leave the root logger at DEBUG, and matplotlib tells of every font
+    logging.getLogger("matplotlib").setLevel(logging.WARNING)
+    try:
+        import matplotlib
+    except ImportError as e:
+        raise ImportError(
+            "the report draws with matplotlib, which is not installed here; "
+            "pip install 'fairseq_ki[report]' brings it"
+        ) from e
+    return matplotlib
+
+
+def pictures(results: Results, compared: list[Compared]) -> list[Picture]:
+    """Every picture that the results have data for."""
+    found = [
+        Picture(
+            "updates",
+            "Validation PPL against updates",
+            "Mean over seeds; the band is from the lowest to the highest seed. "
+            "A dotted line marks the end of teacher guidance.",
+            lambda ax, c: _draw_curves(ax, c, results, lambda r, u: u, "updates"),
+        )
+    ]
+    if any(r.flops for r in results.runs):
+        found.append(
+            Picture(
+                "flops",
+                "Validation PPL against FLOPs, the teacher's included",
+                "Solid: the run and the teacher's forward passes. Dashed: the teacher's own "
+                "training as well.",
+                lambda ax, c: _draw_costs(ax, c, results),
+            )
+        )
+    if any(not math.isnan(r.seconds(r.updates)) for r in results.runs if r.curve):
+        found.append(
+            Picture(
+                "wall",
+                "Validation PPL against wall time",
+                "As fairseq's clock ran on this machine, validation included.",
+                lambda ax, c: _draw_curves(
+                    ax, c, results, lambda r, u: r.seconds(u) / 60, "minutes"
+                ),
+            )
+        )
+    if any(rate > 0 for r in results.runs for rate in r.train.get("ki_rate", [])):
+        found.append(
+            Picture(
+                "rate",
+                "Inheritance rate",
+                "The weight of the teacher in the objective (alpha), as logged.",
+                lambda ax, c: _draw_rate(ax, c, results),
+            )
+        )
+    if compared:
+        found.append(
+            Picture(
+                "savings",
+                "Saved at equal validation PPL",
+                "One mark per seed, a bar at the mean; an arrow is a lower bound, because "
+                "self-learning never reached that PPL.",
+                lambda ax, c: _draw_savings(ax, c, results, compared),
+            )
+        )
+    return [p for p in found if any(r.curve for r in results.runs)]
+
+
+def _arms(results: Results) -> list[tuple[str, list[Run], int]]:
+    """(name, runs, colour) of what is drawn as a curve: not what only taught, if others learn."""
+    arms = [(a, results.arm(a)) for a in results.arms if any(r.curve for r in results.arm(a))]
+    learners = [(a, runs) for a, runs in arms if runs[0].role != "teacher"] or arms
+    return [(a, runs, i % len(SERIES)) for i, (a, runs) in enumerate(learners)]
+
+
+def _draw_curves(
+    ax: "Axes",
+    colours: Colours,
+    results: Results,
+    x_of: Callable[[Run, float], float],
+    x_name: str,
+    training_of: Callable[[Run], float] | None = None,
+) -> None:
+    drawn = _arms(results)
+    lowest, highest = math.inf, 0.0
+    for arm, runs, i in drawn:
+        colour = colours.series[i]
+        runs = [r for r in runs if r.curve]
+        updates = sorted(set.intersection(*(set(r.valid["updates"]) for r in runs)))
+        points = [(u, [r.ppl(u) for r in runs]) for u in updates]
+        points = [(u, values) for u, values in points if all(map(math.isfinite, values))]
+        x = [_mean([x_of(r, u) for r in runs]) for u, _ in points]
+        if not points or any(map(math.isnan, x)):
+            continue
+        means = [_mean(values) for _, values in points]
+        lows, highs = [min(v) for _, v in points], [max(v) for _, v in points]
+        lowest, highest = min(lowest, *lows), max(highest, *highs)
+        every = max(1, len(x) // 8)
+        style = {"color": colour, "marker": MARKERS[i], "markersize": 4, "markevery": every}
+        ax.plot(x, means, linewidth=1.8, label=label(results, arm), **style)
+        if len(runs) > 1:
+            ax.fill_between(x, lows, highs, color=colour, alpha=0.18, linewidth=0)
+        training = _mean([training_of(r) for r in runs]) if training_of else 0.0
+        if training > 0:
+            ax.plot([v + training for v in x], means, color=colour, linewidth=1.2, linestyle="--")
+        guidance = max(r.guidance for r in runs)
+        if x_name == "updates" and 0 < guidance < max(r.updates for r in runs):
+            ax.axvline(guidance, color=colour, linewidth=1, linestyle=":")
+    for arm in results.arms:
+        runs = [r for r in results.arm(arm) if r.curve]
+        if arm not in [a for a, _, _ in drawn] and runs:
+            end = _mean([r.ppl(r.updates) for r in runs])
+            if math.isfinite(end):
+                lowest, highest = min(lowest, end), max(highest, end)
+                name = f"{label(results, arm)}, at its end"
+                ax.axhline(end, color=colours.ink, linewidth=1, linestyle="-.", label=name)
+    _ppl_axis(ax, lowest, highest)
+    _plain_x(ax, x_name)
+    ax.legend(loc="upper right", fontsize=9)
+
+
+def _draw_costs(ax: "Axes", colours: Colours, results: Results) -> None:
+    """Against FLOPs, in the unit that fits the dearest run."""
+    dearest = max(r.cost(r.updates) for r in results.runs if r.flops)
+    size, unit = flops_unit(dearest)
+    _draw_curves(
+        ax,
+        colours,
+        results,
+        lambda r, u: r.cost(u) / size,
+        unit,
+        lambda r: r.teacher_training / size,
+    )
+
+
+def _ppl_axis(ax: "Axes", lowest: float, highest: float) -> None:
+    from matplotlib import ticker
+
+    ax.set_yscale("log")
+    ax.set_ylabel("validation PPL")
+    if highest > 3 * lowest:
+        locator: ticker.Locator = ticker.LogLocator(subs=[1, 1.5, 2, 3, 5, 7], numticks=12)
+    else:
+        locator = ticker.MaxNLocator(nbins=6)
+    ax.yaxis.set_major_locator(locator)
+    ax.yaxis.set_minor_locator(ticker.NullLocator())
+    ax.yaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:,g}"))
+
+
+def _plain_x(ax: "Axes", name: str) -> None:
+    from matplotlib import ticker
+
+    ax.set_xlabel(name)
+    ax.xaxis.set_major_locator(ticker.MaxNLocator(nbins=6))
+    ax.xaxis.set_major_formatter(ticker.FuncFormatter(lambda v, _: f"{v:,g}"))
+
+
+def _draw_rate(ax: "Axes", colours: Colours, results: Results) -> None:
+    for arm, runs, i in _arms(results):
+        rates = runs[0].train.get("ki_rate", [])  # a schedule is the same for all seeds
+        if any(rate > 0 for rate in rates):
+            x = runs[0].train["updates"]
+            ax.plot(x, rates, color=colours.series[i], linewidth=1.8, label=label(results, arm))
+    ax.set_ylim(-0.03, 1.05)
+    ax.set_ylabel("rate")
+    _plain_x(ax, "updates")
+    ax.legend(loc="upper right", fontsize=9)
+
+
+MEASURES: tuple[tuple[str, Callable[[Saving], float]], ...] = (
+    ("updates", lambda s: s.updates),
+    ("FLOPs, teacher's passes in", lambda s: s.flops),
+    ("FLOPs, its training too", lambda s: s.flops_with_teacher_training),
+)
+
+
+def _draw_savings(ax: "Axes", colours: Colours, results: Results, compared: list[Compared]) -> None:
+    names: list[str] = []
+    arms = {arm: i for arm, _, i in _arms(results)}
+    several = len({row.comparison.inherited for row in compared}) > 1
+    for row in compared:
+        who = f"{row.comparison.inherited}, " if several else ""
+        colour = colours.series[arms.get(row.comparison.inherited, 0)]
+        for measure, value in MEASURES:
+            known = [(value(s), s.reached) for s in row.savings if not math.isnan(value(s))]
+            if not known:
+                continue
+            y = -len(names)
+            names.append(f"{who}{row.point}:\n{measure}")
+            for share, reached in known:
+                marker = "o" if reached else ">"
+                ax.plot([100 * share], [y], marker, color=colour, markersize=7, alpha=0.75)
+            mean = 100 * _mean([share for share, _ in known])
+            ax.plot([mean, mean], [y - 0.3, y + 0.3], color=colours.ink, linewidth=2)
+        paper = row.comparison.paper
+        if paper:
+            ax.axvline(100 * paper["saving"], color=colours.ink, linewidth=1, linestyle="--")
+            ax.annotate(
+                f"the paper {100 * paper['saving']:g} %",
+                (100 * paper["saving"], 0.55),
+                fontsize=8,
+                ha="center",
+                va="bottom",
+            )
+    ax.axvline(0, color=colours.ink, linewidth=0.8)
+    ax.set_yticks([-i for i in range(len(names))], names, fontsize=9)
+    ax.set_ylim(-len(names) + 0.4, 1.0)
+    _plain_x(ax, "per cent saved")
+
+
+def _mean(values: list[float]) -> float:
+    return sum(values) / len(values)

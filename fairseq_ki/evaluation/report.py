@@ -1,0 +1,182 @@
+"""Report on finished experiments and training logs: one HTML page, or Markdown with PNGs."""
+
+import shlex
+from pathlib import Path
+
+from fairseq_ki.evaluation import results as results_json
+from fairseq_ki.evaluation.figures import pictures, require_matplotlib
+from fairseq_ki.evaluation.logs import read_log
+from fairseq_ki.evaluation.page import page, run_title
+from fairseq_ki.evaluation.results import Comparison, Results, Run, run_curves
+from fairseq_ki.evaluation.summary import (
+    compare,
+    cost_table,
+    ppl_table,
+    provenance,
+    savings_table,
+    verdicts,
+    warning,
+)
+
+RESULTS = "results.json"
+
+
+def gather(paths: list[Path], compare_arms: list[tuple[str, str]] | None = None) -> list[Results]:
+    """What to report on: results.json files (or their folders), and training logs.
+
+    All logs together make one section, each a run named after its file, or after its folder
+    where files share a name; without sizes they have no FLOPs.
+
+    Args:
+        paths: folders with a results.json, results.json files, or training logs.
+        compare_arms: (inheriting, alone) names to compare, beside those of the recipes.
+
+    Raises:
+        ValueError: for a path that is none of these, or an unknown name in ``compare_arms``.
+    """
+    found: list[Results] = []
+    logs: list[Path] = []
+    for path in paths:
+        if path.is_dir() and not (path / RESULTS).is_file():
+            raise ValueError(f"{path}: expected a folder with {RESULTS}, found none in it")
+        if path.is_dir() or (path.suffix == ".json" and _is_results(path)):
+            found.append(results_json.load(path / RESULTS if path.is_dir() else path))
+        elif path.is_file():
+            logs.append(path)
+        else:
+            raise ValueError(f"{path}: expected a folder, results.json or training log")
+    if logs:
+        found.append(from_logs(logs))
+    for inherited, alone in compare_arms or []:
+        matching = [r for r in found if {inherited, alone} <= set(r.arms)]
+        if not matching:
+            names = sorted({arm for r in found for arm in r.arms})
+            raise ValueError(f"expected two runs among {names}, found {inherited} {alone}")
+        for each in matching:
+            pair = (inherited, alone)
+            if pair not in [(c.inherited, c.alone) for c in each.comparisons]:
+                each.comparisons.append(Comparison(*pair))
+    return found
+
+
+def _is_results(path: Path) -> bool:
+    return path.name == RESULTS or results_json.FORMAT in path.read_text(encoding="utf-8")[:20000]
+
+
+def from_logs(paths: list[Path]) -> Results:
+    """One experiment out of bare training logs."""
+    stems = [p.stem for p in paths]
+    runs = []
+    for path in paths:
+        log = read_log(path)
+        valid, train = run_curves(log)
+        name = path.stem if stems.count(path.stem) == 1 else f"{path.resolve().parent.name}"
+        inherits = any(rate > 0 for rate in train.get("ki_rate", []))
+        runs.append(
+            Run(
+                name=name,
+                label=name,
+                role="inherited" if inherits else "",
+                seed=0,
+                kind="train",
+                command=[],
+                folder=str(path.parent),
+                wall_seconds=log.wall_at(log.updates),
+                valid=valid,
+                train=train,
+            )
+        )
+    names = [r.name for r in runs]
+    if len(set(names)) < len(names):
+        raise ValueError(f"expected logs with different names or folders, found {names}")
+    longest = max(runs, key=lambda r: r.updates)
+    return Results(
+        name="training logs",
+        title="",
+        about="",
+        created="",
+        command=[],
+        scale="",
+        shortened=1,
+        seeds=[],
+        corpus=[],
+        versions={},
+        machine={},
+        report_updates=evenly(longest.valid.get("updates", [])),
+        runs=runs,
+    )
+
+
+def evenly(updates: list[float], most: int = 6) -> list[int]:
+    """At most ``most`` of the validated updates, evenly spread, the last among them."""
+    chosen = {updates[-1 - round(i * len(updates) / most)] for i in range(min(most, len(updates)))}
+    return sorted(int(u) for u in chosen)
+
+
+def write_html(results: list[Results], path: Path) -> None:
+    """One self-contained page.
+
+    Raises:
+        ImportError: without matplotlib, naming the extra.
+    """
+    sections = []
+    for each in results:
+        compared = compare(each)
+        sections.append((each, compared, pictures(each, compared)))
+    _write(path, page(sections, _title(results)).encode())
+
+
+def write_markdown(results: list[Results], path: Path) -> None:
+    """The same as Markdown, its pictures as PNG in a folder ``<name>_files`` beside it.
+
+    Raises:
+        ImportError: without matplotlib, naming the extra.
+    """
+    require_matplotlib()
+    parts = [f"# {_title(results)}"]
+    for number, each in enumerate(results):
+        compared = compare(each)
+        if len(results) > 1 and (each.title or each.name):
+            parts.append(f"## {each.title or each.name}")
+        parts += [text for text in (each.about, _bold(warning(each))) if text]
+        parts += verdicts(each, compared)
+        parts.append(ppl_table(each).markdown())
+        if compared:
+            parts.append(savings_table(each, compared).markdown())
+        for picture in pictures(each, compared):
+            file = path.parent / f"{path.stem}_files" / f"{number}-{picture.name}.png"
+            _write(file, picture.png())
+            link = f"![{picture.title}]({file.parent.name}/{file.name})"
+            parts.append(f"### {picture.title}\n\n{link}\n\n{picture.caption}")
+        parts.append(cost_table(each).markdown())
+        parts.append("### Measured with\n")
+        parts.append("\n".join(f"- {name}: {value}" for name, value in provenance(each)))
+        parts.append(_commands(each))
+    _write(path, ("\n\n".join(part.strip("\n") for part in parts if part) + "\n").encode())
+
+
+def _commands(results: Results) -> str:
+    lines = []
+    if results.command:
+        lines.append(f"    {shlex.join(results.command)}")
+    for run in results.runs:
+        if run.command:
+            lines += [f"{run_title(results, run)}:\n", f"    {shlex.join(run.command)}"]
+    return "### Commands\n\n" + "\n\n".join(lines) if lines else ""
+
+
+def _bold(text: str) -> str:
+    return f"**{text}**" if text else ""
+
+
+def _title(results: list[Results]) -> str:
+    if len(results) == 1:
+        return results[0].title or results[0].name
+    return "Knowledge Inheritance: " + ", ".join(r.name for r in results)
+
+
+def _write(path: Path, data: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_bytes(data)
+    temporary.replace(path)

@@ -1,0 +1,283 @@
+"""The tables and sentences that an experiment ends with, from its results."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from textwrap import wrap
+
+from fairseq_ki.evaluation.results import Comparison, Results, Run
+from fairseq_ki.evaluation.savings import Saving, Spread, saving, spread
+from fairseq_ki.evaluation.tables import (
+    UNKNOWN,
+    Table,
+    count,
+    flops,
+    minutes,
+    percent,
+    ppl,
+    with_range,
+)
+
+WIDTH = 100  # of a terminal
+
+GUIDANCE, END = "end of guidance", "end"
+
+
+@dataclass
+class Compared:
+    """One comparison at one point of the inheriting runs, over seeds."""
+
+    comparison: Comparison
+    point: str
+    seeds: list[int]
+    savings: list[Saving]
+
+    def over_seeds(self, value: Callable[[Saving], float]) -> Spread | None:
+        """Mean and range of one field; bounds where self-learning never got there."""
+        return spread([value(s) for s in self.savings])
+
+    def bounded(self, value: Callable[[Saving], float]) -> Spread | None:
+        """The same for what is only a lower bound where self-learning never got there."""
+        return spread([value(s) for s in self.savings], [not s.reached for s in self.savings])
+
+
+def compare(results: Results) -> list[Compared]:
+    """Every comparison at the end of guidance and at the end; one row where they coincide."""
+    rows = []
+    for comparison in results.comparisons:
+        pairs = results.pairs(comparison)
+        ends = [inherited.updates for inherited, _ in pairs]
+        guidance = [inherited.guidance for inherited, _ in pairs]
+        points = [(END, ends)]
+        if guidance != ends and all(guidance):
+            points.insert(0, (GUIDANCE, guidance))
+        elif guidance == ends:
+            points = [(f"{GUIDANCE} = {END}", ends)]
+        for point, updates in points:
+            row = Compared(comparison, point, [], [])
+            for (inherited, alone), at in zip(pairs, updates):
+                measured = _saving(inherited, alone, at)
+                if measured:
+                    row.seeds.append(inherited.seed)
+                    row.savings.append(measured)
+            if row.savings:
+                rows.append(row)
+    return rows
+
+
+def _saving(inherited: Run, alone: Run, at: int) -> Saving | None:
+    if not (inherited.curve and alone.curve):
+        return None
+    try:
+        return saving(
+            inherited.curve,
+            alone.curve,
+            at,
+            inherited.cost,
+            alone.cost,
+            inherited.teacher_training - alone.teacher_training,
+        )
+    except ValueError:  # no finite validation there: a diverged or much shortened run
+        return None
+
+
+def label(results: Results, arm: str) -> str:
+    """What the report calls an arm."""
+    return next((r.label for r in results.runs if r.name == arm), arm)
+
+
+def ppl_table(results: Results) -> Table:
+    """Validation PPL of every arm at several update counts, with the paper's beside."""
+    validated = [a for a in results.arms if any(r.curve for r in results.arm(a))]
+    columns = [u for u in results.report_updates if _reached(results, validated, u)]
+    paper = any(r.paper for r in results.runs)
+    table = Table(
+        "Validation perplexity",
+        ["run", *(count(u) for u in columns), "end", *(["the paper"] if paper else [])],
+        note=f"Over seeds {_seeds(results)}: mean [lowest..highest], by updates. "
+        "Self-learning loss on the same validation masks for all.",
+    )
+    for arm in validated:
+        runs = results.arm(arm)
+        cells = [with_range(spread([r.ppl(u) for r in runs]), ppl) for u in columns]
+        end = max(r.updates for r in runs)
+        last = with_range(spread([r.ppl(r.updates) for r in runs]), ppl)
+        row = [label(results, arm), *cells, f"{last} at {count(end)}"]
+        if paper:
+            row.append(_paper_ppl(runs[0]))
+        table.rows.append(row)
+    return table
+
+
+def _reached(results: Results, arms: list[str], updates: int) -> bool:
+    return any(not math.isnan(r.ppl(updates)) for a in arms for r in results.arm(a))
+
+
+def _paper_ppl(run: Run) -> str:
+    if not run.paper:
+        return UNKNOWN
+    values = run.paper.get("valid_ppl", {})
+    points = ", ".join(f"{ppl(v)} at {count(float(u))}" for u, v in values.items())
+    return f"{run.paper.get('name', run.name)}: {points}"
+
+
+def savings_table(results: Results, compared: list[Compared]) -> Table:
+    """The paper's measure, counted three ways."""
+    table = Table(
+        "What inheriting saves at equal validation perplexity",
+        [
+            "comparison",
+            "at update",
+            "PPL there",
+            "PPL of self-learning there",
+            "updates self-learning needs",
+            "saved: updates",
+            "FLOPs with the teacher's passes",
+            "FLOPs with its training too",
+            "the paper (updates)",
+        ],
+        note="1 - cost of inheriting until that update / cost of self-learning until the same "
+        "PPL, its first crossing, linear in the loss between validations. > : not reached "
+        "within the run, so at least that much. A negative saving is a loss.",
+    )
+    for row in compared:
+        table.rows.append(
+            [
+                f"{row.comparison.inherited} vs {row.comparison.alone}, {row.point}",
+                with_range(row.over_seeds(lambda s: s.at), count),
+                with_range(row.over_seeds(lambda s: s.ppl), ppl),
+                with_range(row.over_seeds(lambda s: s.alone_ppl), ppl),
+                with_range(row.bounded(lambda s: s.needed), count),
+                with_range(row.bounded(lambda s: s.updates), percent),
+                with_range(row.bounded(lambda s: s.flops), percent),
+                with_range(row.bounded(lambda s: s.flops_with_teacher_training), percent),
+                _paper_saving(row),
+            ]
+        )
+    return table
+
+
+def _paper_saving(row: Compared) -> str:
+    paper = row.comparison.paper
+    if not paper or not row.point.startswith(GUIDANCE):
+        return UNKNOWN
+    return f"{percent(paper['saving'])} ({paper.get('setting', 'the paper')})"
+
+
+def verdicts(results: Results, compared: list[Compared]) -> list[str]:
+    """A plain statement per row of the savings table: does it save, and in how many seeds?"""
+    sentences = []
+    for row in compared:
+        ki = label(results, row.comparison.inherited)
+        alone = label(results, row.comparison.alone)
+        at = with_range(row.over_seeds(lambda s: s.at), count)
+        here = with_range(row.over_seeds(lambda s: s.ppl), ppl)
+        there = with_range(row.over_seeds(lambda s: s.alone_ppl), ppl)
+        needed = with_range(row.bounded(lambda s: s.needed), count)
+        updates = with_range(row.bounded(lambda s: s.updates), percent)
+        cost = with_range(row.bounded(lambda s: s.flops), percent)
+        total = len(row.savings)
+        saves = sum(s.updates > 0 or not s.reached for s in row.savings)
+        often = f" (in {saves} of {total} seeds)" if total > 1 else ""
+        text = f"At {at} updates ({row.point}) {ki} has a validation PPL of {here}"
+        text += f", {alone} {there}. " if there != UNKNOWN else ". "
+        if not any(s.reached for s in row.savings):
+            text += f"{alone[:1].upper()}{alone[1:]} does not get to that PPL in its run"
+        elif saves:
+            text += f"{alone[:1].upper()}{alone[1:]} needs {needed} updates for that PPL"
+        if saves == 0:
+            text += f"Inheriting saves nothing here: {updates} of the updates"
+        elif any(s.updates > 0 for s in row.savings):
+            text += f", so inheriting saves {updates} of the updates{often}"
+        if cost != UNKNOWN and any(s.flops != 0 and s.updates != 0 for s in row.savings):
+            text += f"; with the teacher's forward passes counted, {cost} of the FLOPs"
+        sentences.append(text + ".")
+    return sentences
+
+
+def cost_table(results: Results) -> Table:
+    """What the runs cost on this machine."""
+    table = Table(
+        "Cost",
+        [
+            "run",
+            "updates",
+            "FLOPs an update",
+            "teacher's FLOPs an update",
+            "FLOPs in all",
+            "seconds an update",
+            "wall time",
+            "teacher's share of it",
+        ],
+        note="FLOPs are counted from sizes (forward and backward of the run, forward of its "
+        "teachers while they are consulted); wall time is fairseq's, validation and "
+        "checkpoints included.",
+    )
+    for arm in results.arms:
+        runs = results.arm(arm)
+        ends = spread([r.updates for r in runs])
+        per_update = spread([r.flops.per_update if r.flops else math.nan for r in runs])
+        taught = spread([sum(t.forward_flops for t in r.teachers) for r in runs if r.teachers])
+        table.rows.append(
+            [
+                label(results, arm),
+                with_range(ends, count),
+                flops(per_update.mean) if per_update else UNKNOWN,
+                flops(taught.mean) if taught else UNKNOWN,
+                with_range(spread([r.cost(r.updates) for r in runs]), flops),
+                with_range(spread([_pace(r) for r in runs]), lambda s: f"{s:.3g}"),
+                with_range(spread([r.wall_seconds for r in runs]), minutes),
+                with_range(spread([_teacher_share(r) for r in runs]), percent),
+            ]
+        )
+    return table
+
+
+def _pace(run: Run) -> float:
+    return run.wall_seconds / run.updates if run.updates else math.nan
+
+
+def _teacher_share(run: Run) -> float:
+    logged = zip(run.train.get("ki_teacher_share", []), run.train.get("ki_rate", []))
+    known = [share for share, rate in logged if rate > 0 and not math.isnan(share)]
+    return sum(known) / len(known) if known else math.nan
+
+
+def provenance(results: Results) -> list[tuple[str, str]]:
+    """What was run, on what, with what: name and value."""
+    facts = [("experiment", results.name), ("measured", results.created)]
+    facts.append(("seeds", _seeds(results)))
+    if results.scale:
+        facts.append(("scale", results.scale))
+    for corpus in results.corpus:
+        facts.append((f"corpus {corpus['path']}", f"SHA-256 {corpus['sha256']}"))
+        facts += [(f"corpus {k}", str(v)) for k, v in corpus.get("description", {}).items()]
+    facts += list(results.versions.items())
+    facts += [(name, str(value)) for name, value in results.machine.items()]
+    return facts
+
+
+def _seeds(results: Results) -> str:
+    return ", ".join(map(str, results.seeds)) or UNKNOWN
+
+
+def warning(results: Results) -> str:
+    """A sentence for what must not be mistaken for a result; empty otherwise."""
+    if results.shortened == 1:
+        return ""
+    return (
+        f"Shortened {results.shortened:g} times to try the commands: these numbers say nothing "
+        "about the method."
+    )
+
+
+def as_text(results: Results) -> str:
+    """The whole summary for a terminal."""
+    compared = compare(results)
+    parts = [warning(results), ppl_table(results).text(WIDTH)]
+    if compared:
+        sentences = ["\n".join(wrap(s, WIDTH)) for s in verdicts(results, compared)]
+        parts += [savings_table(results, compared).text(WIDTH), *sentences]
+    parts.append(cost_table(results).text(WIDTH))
+    parts.append("\n".join(f"corpus {c['path']}: SHA-256 {c['sha256']}" for c in results.corpus))
+    return "\n\n".join(part for part in parts if part)

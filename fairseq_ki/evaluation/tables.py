@@ -1,0 +1,137 @@
+"""A table as data, and the same table as plain text, Markdown and HTML."""
+
+import html
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from textwrap import wrap
+
+from fairseq_ki.evaluation.savings import Spread
+
+UNKNOWN = "–"
+
+
+@dataclass
+class Table:
+    """Cells are finished strings; the first column names the row. Empty without rows."""
+
+    title: str
+    columns: list[str]
+    rows: list[list[str]] = field(default_factory=list)
+    note: str = ""
+
+    def text(self, width: int = 110) -> str:
+        """Aligned for a terminal; turned on its side where it would be wider than ``width``."""
+        if not self.rows:
+            return ""
+        lines = [self.columns, *self.rows]
+        aligned = _aligned(lines)
+        if len(aligned[0]) > width:
+            aligned = _aligned([list(line) for line in zip(*lines)])
+        rule = "-" * max(len(line.rstrip()) for line in aligned)
+        body = [line.rstrip() for line in aligned]
+        return "\n".join([self.title, rule, body[0], rule, *body[1:], *wrap(self.note, width)])
+
+    def markdown(self) -> str:
+        """A pipe table under a heading."""
+        if not self.rows:
+            return ""
+        head = "| " + " | ".join(map(_pipe, self.columns)) + " |"
+        rule = "|---" + "|---:" * (len(self.columns) - 1) + "|"
+        rows = ["| " + " | ".join(map(_pipe, row)) + " |" for row in self.rows]
+        table = "\n".join([head, rule, *rows])
+        return f"### {self.title}\n\n{table}\n" + (f"\n{self.note}\n" if self.note else "")
+
+    def html(self) -> str:
+        """In a box of its own that scrolls sideways where the screen is narrow."""
+        if not self.rows:
+            return ""
+        head = "".join(f'<th scope="col">{html.escape(c)}</th>' for c in self.columns)
+        rows = "".join(
+            f'<tr><th scope="row">{html.escape(row[0])}</th>'
+            + "".join(f"<td>{_two_lines(cell)}</td>" for cell in row[1:])
+            + "</tr>\n"
+            for row in self.rows
+        )
+        note = f'<p class="note">{html.escape(self.note)}</p>' if self.note else ""
+        title = html.escape(self.title)
+        return (
+            f"<h3>{title}</h3>\n"
+            f'<div class="scroll" tabindex="0" role="region" aria-label="{title}">'
+            f"<table><thead><tr>{head}</tr></thead>\n<tbody>\n{rows}</tbody></table></div>\n{note}\n"
+        )
+
+
+def _two_lines(cell: str) -> str:
+    """As HTML, a range over seeds below its mean, which keeps the columns narrow."""
+    parts = re.fullmatch(r"(.*?) (\[.*\])(.*)", cell)
+    if not parts:
+        return html.escape(cell)
+    return f"{html.escape(parts[1] + parts[3])}<small>{html.escape(parts[2])}</small>"
+
+
+def _aligned(lines: list[list[str]]) -> list[str]:
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+    return ["  ".join([x[0].ljust(widths[0]), *map(str.rjust, x[1:], widths[1:])]) for x in lines]
+
+
+def _pipe(cell: str) -> str:
+    return cell.replace("|", "\\|")
+
+
+def ppl(value: float) -> str:
+    """Two decimals where perplexities are near those of the paper, none in the hundreds."""
+    if math.isnan(value):
+        return UNKNOWN
+    if math.isinf(value):
+        return "infinite"
+    return f"{value:,.{2 if value < 20 else 1 if value < 200 else 0}f}"
+
+
+def count(value: float) -> str:
+    """A whole number with thousands separated."""
+    return UNKNOWN if math.isnan(value) else f"{value:,.0f}"
+
+
+def percent(value: float) -> str:
+    """A share as the paper prints it: 27.3 %."""
+    return UNKNOWN if math.isnan(value) else f"{100 * value:.1f} %"
+
+
+def flops_unit(value: float) -> tuple[float, str]:
+    """The unit of FLOPs that leaves one to three digits before the point: (size, name)."""
+    units = ((1e18, "EFLOP"), (1e15, "PFLOP"), (1e12, "TFLOP"), (1e9, "GFLOP"))
+    return next((unit for unit in units if value >= unit[0]), (1e6, "MFLOP"))
+
+
+def flops(value: float) -> str:
+    """FLOPs with a unit."""
+    if math.isnan(value):
+        return UNKNOWN
+    size, unit = flops_unit(value)
+    return f"{value / size:.3g} {unit}"
+
+
+def minutes(seconds: float) -> str:
+    """Wall time in the unit that reads best."""
+    if math.isnan(seconds):
+        return UNKNOWN
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def with_range(value: Spread | None, number: Callable[[float], str]) -> str:
+    """``mean [lowest..highest]`` over seeds, the mean alone where they agree; ``>`` for a bound."""
+    if value is None:
+        return UNKNOWN
+    mark = ">" if value.bound else ""
+    mean, low, high = map(number, (value.mean, value.low, value.high))
+    if low == high:
+        return mark + mean
+    unit = next((u for u in (" %", " s", " min", " h") if low.endswith(u)), "")
+    if unit and mean.endswith(unit) and high.endswith(unit):  # named once
+        mean, low, high = (n.removesuffix(unit) for n in (mean, low, high))
+        return f"{mark}{mean} [{low}..{high}]{unit}"
+    return f"{mark}{mean} [{low}..{high}]"

@@ -1,0 +1,84 @@
+"""A YAML file whose mistakes are named with file, line and what was expected."""
+
+from pathlib import Path
+from typing import Any, NoReturn
+
+import yaml
+
+_NAMES = {str: "text", dict: "a mapping", list: "a list", int: "an integer", float: "a number"}
+
+
+class RecipeError(ValueError):
+    """A recipe that cannot be run: file, line, expected and found."""
+
+
+class CheckedYaml:
+    """The data of a YAML file, with the line of every key.
+
+    Raises:
+        RecipeError: if it is not YAML, or gives a key twice (YAML would keep the last).
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.lines: dict[tuple, int] = {}
+        text = path.read_text(encoding="utf-8")
+        try:
+            node = yaml.compose(text, Loader=yaml.SafeLoader)
+            self.data = yaml.safe_load(text)
+        except yaml.YAMLError as e:
+            raise RecipeError(f"{path}: expected YAML, found {e}") from None
+        if node is not None:
+            self._note(node, ())
+
+    def _note(self, node: yaml.Node, where: tuple) -> None:
+        self.lines.setdefault(where, node.start_mark.line + 1)
+        if isinstance(node, yaml.MappingNode):
+            seen = set()
+            for key, value in node.value:
+                if key.value in seen:
+                    line = key.start_mark.line + 1
+                    raise RecipeError(
+                        f"{self.path}, line {line}: expected each key once, "
+                        f"found {key.value!r} again"
+                    )
+                seen.add(key.value)
+                self.lines[(*where, key.value)] = key.start_mark.line + 1
+                self._note(value, (*where, key.value))
+        elif isinstance(node, yaml.SequenceNode):
+            for i, value in enumerate(node.value):
+                self._note(value, (*where, i))
+
+    def refuse(self, where: tuple, expected: str, found: object) -> NoReturn:
+        """Raise the error about what stands at ``where``, a path of keys and indices."""
+        inner = where
+        while inner and inner not in self.lines:
+            inner = inner[:-1]
+        name = ".".join(map(str, where)) or "recipe"
+        line = self.lines.get(inner, 1)
+        raise RecipeError(f"{self.path}, line {line}: {name}: expected {expected}, found {found}")
+
+    def mapping(
+        self, value: Any, known: dict[str, type], where: tuple, required: tuple[str, ...] = ()
+    ) -> dict[str, Any]:
+        """A copy of ``value``, if it is a mapping with known keys of the right types only."""
+        if not isinstance(value, dict):
+            self.refuse(where, f"a mapping with {', '.join(known)}", repr(value))
+        for key, item in value.items():
+            if key not in known:
+                self.refuse((*where, key), f"one of {', '.join(known)}", repr(key))
+            kind = known[key]
+            fits = isinstance(item, (int, float) if kind is float else kind)
+            if not fits or isinstance(item, bool):
+                self.refuse((*where, key), _NAMES[kind], repr(item))
+        for key in required:
+            if key not in value:
+                self.refuse(where, f"the key {key!r}", f"only {', '.join(map(str, value))}")
+        return dict(value)
+
+    def items(self, values: list, kind: type, where: tuple) -> list:
+        """``values``, if all of them are of one type."""
+        for i, value in enumerate(values):
+            if not isinstance(value, kind) or isinstance(value, bool):
+                self.refuse((*where, i), _NAMES[kind], repr(value))
+        return values

@@ -1,0 +1,175 @@
+"""Carry a recipe out: run what is not done, resume what was interrupted, write results.json."""
+
+import functools
+import json
+import os
+import shlex
+import shutil
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+from fairseq_ki.evaluation import results as results_json
+from fairseq_ki.evaluation.logs import read_log
+from fairseq_ki.evaluation.report import RESULTS, write_html, write_markdown
+from fairseq_ki.evaluation.results import Results
+from fairseq_ki.evaluation.summary import as_text
+from fairseq_ki.experiments import corpus
+from fairseq_ki.experiments.measure import machine, measured, report_updates, versions
+from fairseq_ki.experiments.plan import Job, plan
+from fairseq_ki.experiments.process import run_logged
+from fairseq_ki.experiments.progress import Progress
+from fairseq_ki.experiments.recipe import TRAIN, Recipe
+
+STARTED, DONE = "started.json", "done.json"
+
+
+def print_commands(recipe: Recipe, out: Path, seeds: list[int]) -> None:
+    """Every command of the experiment, ready for a shell; nothing is run, no data is needed."""
+    for job in plan(recipe, out, seeds):
+        print(f"# {job.name}")
+        print(shlex.join(job.command))
+
+
+def run_experiment(
+    recipe: Recipe, out: Path, seeds: list[int], redo_changed: bool = False
+) -> Results:
+    """Run what is missing, in order; results.json grows with every finished run.
+
+    Args:
+        recipe: what to run.
+        out: folder of the experiment; each run has ``<run>/seed<N>`` in it.
+        seeds: one run of every arm for each.
+        redo_changed: delete and repeat runs that were made by another command, on other data
+            or with other teachers, instead of refusing.
+
+    Raises:
+        ValueError: for data that is not there, or runs in ``out`` that do not fit the recipe.
+        RunError: if a command fails.
+    """
+    jobs = plan(recipe, out, seeds)
+    fingerprint = functools.cache(corpus.fingerprint)
+
+    def corpus_hash(data: str) -> str:
+        return fingerprint(data)["sha256"]
+
+    print(f"{recipe.name}: {len(jobs)} runs, seeds {', '.join(map(str, seeds))}, in {out}")
+    results = _empty(recipe, seeds)
+    for number, job in enumerate(jobs, 1):
+        title = f"[{number}/{len(jobs)}] {job.name}"
+        seconds = _do(job, title, job.signature(corpus_hash), redo_changed)
+        results.runs.append(measured(job, results.runs, seconds, out))
+        results.corpus = _corpora(jobs[:number], fingerprint)
+        results.report_updates = list(recipe.report_updates) or report_updates(results)
+        results_json.save(results, out / RESULTS)
+    print("\n" + as_text(results) + "\n")
+    try:
+        write_html([results], out / "report.html")
+        write_markdown([results], out / "report.md")
+        print(f"report: {out / 'report.html'} (the same as Markdown: {out / 'report.md'})")
+    except ImportError as e:
+        print(f"no report was written: {e}", file=sys.stderr)
+    return results
+
+
+def _do(job: Job, title: str, signature: str, redo_changed: bool) -> float:
+    """See to it that a job is done; its seconds as far as the driver knows them."""
+    started, done = _read(job.folder / STARTED), _read(job.folder / DONE)
+    progress = Progress(title, job.updates)
+    if started and started["signature"] != signature:
+        difference = _difference(started["words"], job.words)
+        if not redo_changed:
+            raise ValueError(
+                f"{job.folder}: expected the run of this recipe, found one made otherwise "
+                f"({difference}). Repeat it with --redo-changed, which deletes it first, or "
+                "choose another --out"
+            )
+        print(f"{title}: deleting the earlier run ({difference})")
+        shutil.rmtree(job.folder)
+        started = done = None
+    if done:
+        progress.end("done before")
+        return done["seconds"]
+    if started is None and job.folder.is_dir() and any(job.folder.iterdir()):
+        raise ValueError(
+            f"{job.folder}: expected an empty folder or a run of this driver, found "
+            f"{sorted(p.name for p in job.folder.iterdir())[:5]}; move it away or choose "
+            "another --out"
+        )
+    job.folder.mkdir(parents=True, exist_ok=True)
+    started = started or {"signature": signature, "words": job.words}
+    _write(job.folder / STARTED, {**started, "command": job.command})
+    # a resumed fairseq-train does one more update even where none is left to do
+    if not (job.spec.kind == TRAIN and _trained_to_its_end(job)):
+        seconds = run_logged(job.command, job.log, progress)
+    else:
+        seconds = 0.0
+    if job.spec.kind == TRAIN:
+        log = read_log(job.log)
+        seconds = log.wall_at(log.updates)
+    _write(job.folder / DONE, {"signature": signature, "seconds": seconds})
+    progress.end(" · ".join(part for part in ("done", progress.standing()) if part))
+    return seconds
+
+
+def _trained_to_its_end(job: Job) -> bool:
+    """True if only the driver was gone before it could note that the run is done."""
+    if not job.log.is_file() or not (job.folder / "checkpoint_last.pt").is_file():
+        return False
+    try:
+        log = read_log(job.log)
+    except ValueError:
+        return False
+    return log.done and job.updates is not None and log.updates >= job.updates
+
+
+def _difference(old: list[str], new: list[str]) -> str:
+    """What changed between two commands, or that it is not the command."""
+    gone = [w for w in _pairs(old) if w not in _pairs(new)]
+    come = [w for w in _pairs(new) if w not in _pairs(old)]
+    if not gone and not come:
+        return "same command, but its data or a run that it builds on changed"
+    return f"was: {' '.join(gone) or 'without'}; now: {' '.join(come) or 'without'}"
+
+
+def _pairs(words: list[str]) -> list[str]:
+    """Options with their values as one string each."""
+    joined: list[str] = []
+    for word in words:
+        if word.startswith("--") or not joined:
+            joined.append(word)
+        else:
+            joined[-1] += f" {word}"
+    return joined
+
+
+def _empty(recipe: Recipe, seeds: list[int]) -> Results:
+    return Results(
+        name=recipe.name,
+        title=recipe.title,
+        about=recipe.about,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        command=["fairseq-ki", *sys.argv[1:]],
+        scale=recipe.scale,
+        shortened=recipe.shortened,
+        seeds=seeds,
+        corpus=[],
+        versions=versions(),
+        machine=machine(),
+        report_updates=[],
+        comparisons=[results_json.Comparison(**c) for c in recipe.compare],
+    )
+
+
+def _corpora(jobs: list[Job], fingerprint) -> list[dict]:
+    return [fingerprint(d) for d in dict.fromkeys(j.data for j in jobs if j.spec.kind == TRAIN)]
+
+
+def _read(path: Path) -> dict | None:
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
+def _write(path: Path, content: dict) -> None:
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    os.replace(temporary, path)

@@ -1,0 +1,98 @@
+"""What a finished run measured: curves from its log, costs from its checkpoint."""
+
+import dataclasses
+import math
+import os
+import platform
+from importlib import metadata
+from pathlib import Path
+
+import torch
+
+from fairseq_ki.evaluation import flops
+from fairseq_ki.evaluation.logs import read_log
+from fairseq_ki.evaluation.report import evenly
+from fairseq_ki.evaluation.results import Flops, Results, Run, Teacher, guidance_end, run_curves
+from fairseq_ki.experiments.plan import Job
+from fairseq_ki.experiments.recipe import TRAIN
+
+# the distributions that bring `import fairseq`
+_FAIRSEQ = ("ve-fairseq", "fairseq", "fairseq-fixed")
+
+
+def measured(job: Job, before: list[Run], seconds: float, out: Path) -> Run:
+    """The entry of results.json for a finished job; ``before`` has its teachers."""
+    run = Run(
+        name=job.spec.name,
+        label=job.spec.label,
+        role=job.spec.role,
+        seed=job.seed,
+        kind=job.spec.kind,
+        command=job.command,
+        folder=os.path.relpath(job.folder, out),
+        wall_seconds=seconds,
+        paper=job.spec.paper,
+    )
+    if job.spec.kind != TRAIN:
+        return run
+    log = read_log(job.log)
+    run.valid, run.train = run_curves(log)
+    tokens = [r["wpb"] for r in log.train if "wpb" in r]
+    if tokens:
+        sizes, task = flops.read_checkpoint(job.folder / "checkpoint_last.pt")
+        batch = flops.batch_of(task, sum(tokens) / len(tokens))
+        run.flops = Flops(
+            per_update=flops.training_flops(sizes, batch),
+            forward=flops.forward_flops(sizes, batch),
+            sizes=dataclasses.asdict(sizes),
+            batch=dataclasses.asdict(batch),
+        )
+        run.teachers = [_teacher(job, run, name, batch, before) for name in job.spec.teachers]
+    return run
+
+
+def _teacher(job: Job, run: Run, name: str, batch: flops.Batch, before: list[Run]) -> Teacher:
+    """One teacher's part in a run: its forward passes on the run's own batches."""
+    its_job = job.needs[name]
+    teacher = next(r for r in before if (r.name, r.seed) == (name, its_job.seed))
+    steps = job.spec.options.get("ki-steps")
+    sizes = flops.Sizes(**teacher.flops.sizes) if teacher.flops else None
+    return Teacher(
+        run=name,
+        seed=teacher.seed,
+        updates=guidance_end(run.train, int(steps) if steps else None),
+        forward_flops=flops.forward_flops(sizes, batch) if sizes else math.nan,
+        training_flops=teacher.cost(teacher.updates) + teacher.teacher_training,
+        valid_ppl=teacher.ppl(teacher.updates),
+    )
+
+
+def report_updates(results: Results) -> list[int]:
+    """Columns for the table of PPL where the recipe names none: evenly over the students' runs."""
+    students = [r for r in results.runs if r.curve and r.role != "teacher"]
+    longest = max(students or results.runs, key=lambda r: r.updates)
+    return evenly(longest.valid.get("updates", []))
+
+
+def versions() -> dict[str, str]:
+    """Python and the packages that decide what is computed."""
+    found = {"python": platform.python_version()}
+    for name in ("torch", *_FAIRSEQ, "numpy", "sentencepiece", "fairseq_ki"):
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    found["torch"] = torch.__version__  # names the build, unlike the distribution
+    return found
+
+
+def machine() -> dict[str, str]:
+    """What the seconds depend on."""
+    facts = {
+        "system": f"{platform.system()} {platform.machine()}",
+        "cores": f"{len(os.sched_getaffinity(0))}, {torch.get_num_threads()} threads",
+    }
+    if torch.cuda.is_available():
+        count = torch.cuda.device_count()
+        facts["accelerator"] = f"{count} x {torch.cuda.get_device_name(0)}"
+    return facts

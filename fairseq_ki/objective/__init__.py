@@ -1,0 +1,1 @@
+"""The inheritance objective as pure functions of tensors; depends on torch alone."""

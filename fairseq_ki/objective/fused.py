@@ -1,0 +1,250 @@
+"""Equation 2 from features and output weight, without full logits.
+
+The dense form keeps several (N, V) blocks alive for the backward pass: the student's and the
+teacher's logits, their soft-maxes at temperature 1 and tau, and gradients. `fused_terms` works
+through the rows in chunks instead: logits, losses, the losses' gradient written over the logits
+(see `blocks`), and from it the gradients of features, weight and bias, all in the forward pass.
+
+Shape suffixes: N rows, C rows of one chunk or block, V vocabulary, D features.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from fairseq_ki.objective.blocks import Blend, block_losses
+from fairseq_ki.objective.dense import Terms
+from fairseq_ki.objective.divergence import check_smoothing, check_sparse, check_temperature
+from fairseq_ki.objective.signals import DenseSignal, HeadSignal, Signal, SparseSignal
+
+# A chunk is what one matrix product takes: large enough to use the weight well each time that it
+# is read. A block is what one elementwise pass takes: small enough, on a CPU, for its buffers to
+# stay in the cache from one pass to the next, large enough to hide the cost of a call.
+# In elements of one (rows, V) buffer.
+_CHUNK = {"cpu": 1 << 24, "cuda": 1 << 26}
+_BLOCK = {"cpu": 1 << 19, "cuda": 1 << 24}
+
+# torch >= 2.8: matrix products of half inputs with a float32 result, on CUDA
+_MM_OUT_DTYPE = "dtype" in torch.ops.aten.mm.overloads()
+
+
+def fused_terms(
+    features: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    target: Tensor,
+    signal: Signal | None,
+    rate: float | Tensor,
+    temperature: float,
+    *,
+    label_smoothing: float = 0.0,
+    chunk_rows: int | None = None,
+) -> Terms:
+    """Equation 2 of the paper for one batch, as one autograd node; what `dense_terms` gives.
+
+    Args:
+        features: (N, D) what the student's output layer is applied to. N = 0 is allowed: every
+            gradient is then zero, not missing.
+        weight: (V, D) the output layer's weight; may be tied to an embedding.
+        bias: (V,) or None.
+        target: (N,) int64.
+        signal: the teacher's word on the same rows; None for self-learning alone.
+        rate: inheritance rate in [0, 1]; or (N,) one per row, where 0 means that the teacher says
+            nothing about the row: its values there are not used and not counted.
+        temperature: of both distributions in the KL term.
+        label_smoothing: epsilon of the self-learning part of the objective, as in
+            `divergence.smoothed_cross_entropy`; ``ce`` is never smoothed.
+        chunk_rows: rows per matrix product; by default from the size of the vocabulary.
+
+    Returns:
+        Terms. Gradients are computed here if grad mode is on and an input needs them, so a
+        validation pass costs the forward alone. Half-precision inputs are accumulated in float32.
+        Two ids that share the highest logit both count as first in ``agreement``.
+
+    Raises:
+        ValueError: for shapes that do not fit, or numbers out of range.
+    """
+    rows, vocab = features.shape[0], weight.shape[0]
+    check_temperature(temperature)
+    check_smoothing(label_smoothing)
+    if target.shape != (rows,):
+        raise ValueError(f"target: expected shape ({rows},), got {tuple(target.shape)}")
+    if chunk_rows is not None and chunk_rows < 1:
+        raise ValueError(f"chunk_rows: expected 1 or more, got {chunk_rows}")
+    if isinstance(rate, Tensor):
+        if rate.shape != (rows,):
+            raise ValueError(f"rate: expected a number or shape ({rows},), got {tuple(rate.shape)}")
+    elif not 0.0 <= rate <= 1.0:
+        raise ValueError(f"rate: expected a number in [0, 1], got {rate!r}")
+    if signal is not None:
+        _check_signal(signal, rows, vocab)
+    blend = Blend(target, signal, rate, temperature, label_smoothing)
+    terms = _FusedTerms.apply(features, weight, bias, blend, chunk_rows, torch.is_grad_enabled())
+    return Terms(*terms)
+
+
+def _check_signal(signal: Signal, rows: int, vocab: int) -> None:
+    if isinstance(signal, SparseSignal):
+        check_sparse(signal.ids, signal.probs, rows)
+        for name in ("target_log_prob", "top1", "tail"):
+            value = getattr(signal, name)
+            if value is not None and value.shape != (rows,):
+                raise ValueError(
+                    f"sparse signal, {name}: expected shape ({rows},), got {tuple(value.shape)}"
+                )
+        return
+    if isinstance(signal, HeadSignal):
+        found = (signal.features.shape[0], signal.weight.shape[0])
+    else:
+        found = tuple(signal.logits.shape)
+    if found != (rows, vocab):
+        raise ValueError(
+            "student and teacher must have the same rows and vocabulary: expected "
+            f"({rows}, {vocab}), got {found}"
+        )
+
+
+class _FusedTerms(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        features: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        blend: Blend,
+        chunk_rows: int | None,
+        grad_enabled: bool,
+    ) -> tuple[Tensor, ...]:
+        need = [grad_enabled and needed for needed in ctx.needs_input_grad[:3]]
+        dtype = _compute_dtype(features, weight)
+        # autocast has no say in products with out=, and would round the accumulators
+        with torch.autocast(features.device.type, enabled=False):
+            terms, grads = _run(features, weight, bias, blend, chunk_rows, need, dtype)
+        ctx.save_for_backward(*grads)
+        ctx.dtypes = [None if x is None else x.dtype for x in (features, weight, bias)]
+        ctx.mark_non_differentiable(*terms[1:])
+        return terms
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_objective: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+        # Scaled in the accumulators' float32 and only then rounded: the loss scale of fp16
+        # training arrives here. Not in place: the graph may be retained.
+        grads = [
+            None if grad is None else (grad * grad_objective).to(dtype)
+            for grad, dtype in zip(ctx.saved_tensors, ctx.dtypes, strict=True)
+        ]
+        return (*grads, None, None, None)
+
+
+def _compute_dtype(features: Tensor, weight: Tensor) -> torch.dtype:
+    """The type of the matrix products: half only where the hardware sums it up in float32."""
+    device = features.device.type
+    if torch.is_autocast_enabled(device):
+        dtype = torch.get_autocast_dtype(device)
+    else:
+        dtype = torch.promote_types(features.dtype, weight.dtype)
+    return torch.float32 if device == "cpu" and dtype != torch.float64 else dtype
+
+
+def _run(
+    features: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    blend: Blend,
+    chunk_rows: int | None,
+    need: list[bool],
+    dtype: torch.dtype,
+) -> tuple[tuple[Tensor, ...], list[Tensor | None]]:
+    """`Terms`, and the gradients of the objective with respect to features, weight and bias."""
+    (rows, vocab), signal = (features.shape[0], weight.shape[0]), blend.signal
+    wide = torch.float64 if dtype == torch.float64 else torch.float32
+    grads = [
+        torch.zeros_like(x, dtype=wide) if needed else None
+        for x, needed in zip((features, weight, bias), need, strict=True)
+    ]
+    weight, said_weight, said_dtype = weight.to(dtype), None, None
+    if isinstance(signal, HeadSignal):
+        said_dtype = _compute_dtype(signal.features, signal.weight)
+        said_weight = signal.weight.to(said_dtype)
+    kind = "cpu" if features.device.type == "cpu" else "cuda"
+    chunk = chunk_rows or max(1, _CHUNK[kind] // vocab)
+    block = max(1, _BLOCK[kind] // vocab)
+
+    def buffer(size: int) -> Tensor:
+        return features.new_empty(min(size, rows), vocab, dtype=wide)
+
+    logits_CV, scratch_CV = buffer(chunk), [buffer(min(block, chunk)) for _ in range(3)]
+    said_CV = None if signal is None or isinstance(signal, SparseSignal) else buffer(chunk)
+    losses = features.new_zeros(5, rows, dtype=wide)
+
+    for here in _slices(0, rows, chunk):
+        n = here.stop - here.start
+        x = features[here].to(dtype)
+        _linear(x, weight, bias, logits_CV[:n])
+        if isinstance(signal, HeadSignal):
+            _linear(signal.features[here].to(said_dtype), said_weight, signal.bias, said_CV[:n])
+        elif isinstance(signal, DenseSignal):
+            said_CV[:n].copy_(signal.logits[here])
+        for part in _slices(0, n, block):
+            at = slice(here.start + part.start, here.start + part.stop)
+            said = None if said_CV is None else said_CV[part]
+            scratch = [x[: part.stop - part.start] for x in scratch_CV]
+            losses[:, at] = block_losses(logits_CV[part], said, at, blend, scratch, any(need))
+        _accumulate(logits_CV[:n], x, weight, here, grads)
+
+    ce, self_learning, kl, teacher_nll, agree = losses
+    inherited = blend.rate * blend.tau**2 * kl
+    objective = ((1.0 - blend.rate) * self_learning + inherited).sum()
+    return (objective, ce.sum(), kl.sum(), teacher_nll.sum(), agree.sum().long()), grads
+
+
+def _slices(start: int, stop: int, step: int) -> Iterator[slice]:
+    for at in range(start, stop, step):
+        yield slice(at, min(at + step, stop))
+
+
+def _linear(x: Tensor, weight: Tensor, bias: Tensor | None, out: Tensor) -> None:
+    if x.dtype == out.dtype:
+        torch.mm(x, weight.t(), out=out)
+    else:
+        out.copy_(_wide_mm(x, weight.t(), out.dtype))
+    if bias is not None:
+        out.add_(bias)
+
+
+def _wide_mm(a: Tensor, b: Tensor, wide: torch.dtype) -> Tensor:
+    if a.is_cuda and _MM_OUT_DTYPE and a.dtype in (torch.float16, torch.bfloat16):
+        return torch.mm(a, b, out_dtype=wide)
+    return torch.mm(a, b).to(wide)
+
+
+def _accumulate(
+    grad_CV: Tensor, x: Tensor, weight: Tensor, here: slice, grads: list[Tensor | None]
+) -> None:
+    """Add one chunk's share to the gradients of features, weight and bias."""
+    d_features, d_weight, d_bias = grads
+    if d_bias is not None:
+        d_bias += grad_CV.sum(0)
+    if x.dtype == grad_CV.dtype:
+        if d_features is not None:
+            torch.mm(grad_CV, weight, out=d_features[here])
+        if d_weight is not None:
+            # with beta = 0 the first chunk does not read what it replaces
+            d_weight.addmm_(grad_CV.t(), x, beta=0 if here.start == 0 else 1)
+        return
+    # A soft-max over a large vocabulary underflows in float16; products that come out in float32
+    # leave room to scale it up.
+    scale = 1024.0 if x.dtype == torch.float16 and _MM_OUT_DTYPE else 1.0
+    half = grad_CV.mul_(scale).to(x.dtype)
+    if d_features is not None:
+        d_features[here] = _wide_mm(half, weight, grad_CV.dtype).div_(scale)
+    if d_weight is not None:
+        d_weight.add_(_wide_mm(half.t(), x, grad_CV.dtype), alpha=1.0 / scale)
+
+
+def prefer_fused(rows: int, vocab: int) -> bool:
+    return True

@@ -1,0 +1,275 @@
+"""What ``ki_mlm`` and ``ki_lm`` share: the teacher options, and the hooks fairseq calls."""
+
+import logging
+import os
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Optional  # fairseq reads no `X | None`
+
+import torch
+from fairseq import utils
+from fairseq.data.fairseq_dataset import FairseqDataset
+from fairseq.dataclass import FairseqDataclass
+from omegaconf import II
+from torch import Tensor
+
+from fairseq_ki.data.replay import ReplayedEpochs
+from fairseq_ki.data.splits import combined_fingerprint
+from fairseq_ki.data.stored_rows import ReadingSwitch, SplitRows
+from fairseq_ki.models._heads import unwrapped
+from fairseq_ki.models.ki_teacher import load_teacher
+from fairseq_ki.store import UnfinishedError, file_sha256
+from fairseq_ki.teachers.inheritance import Inheritance
+from fairseq_ki.teachers.live import LiveTeacher
+from fairseq_ki.teachers.source import SignalSource
+from fairseq_ki.teachers.stored import StoredTeacher
+
+logger = logging.getLogger(__name__)
+
+LAST = "checkpoint_last.pt"
+RESETS = "--reset-optimizer --reset-lr-scheduler --reset-meters --reset-dataloader"
+
+
+@dataclass
+class KITaskConfig(FairseqDataclass):
+    """Who teaches. How much is inherited is an option of the criterion."""
+
+    ki_teacher: Optional[str] = field(
+        default=None, metadata={"help": "fairseq checkpoint of the smaller, trained model"}
+    )
+    ki_teacher_dict: Optional[str] = field(
+        default=None,
+        metadata={
+            "help": "the teacher's dict.txt; default: beside its checkpoint, else in the data "
+            "directory that the checkpoint records"
+        },
+    )
+    ki_store: Optional[str] = field(
+        default=None,
+        metadata={
+            "help": "directory of stored teacher logits (fairseq-ki logits write), in place of "
+            "--ki-teacher; several, for the shards of the data, are separated by colons"
+        },
+    )
+    ki_tail: bool = field(
+        default=False,
+        metadata={
+            "help": "with a top-K or top-p store that keeps the tail mass: compare the "
+            "probability of all other ids too, as one bucket, instead of re-normalising"
+        },
+    )
+    # fairseq's own options, read to tell a resumed run from one that starts
+    save_dir: str = II("checkpoint.save_dir")
+    restore_file: str = II("checkpoint.restore_file")
+    train_subset: str = II("dataset.train_subset")
+
+
+class KITaskMixin:
+    """Mixed into a fairseq task class, before it in the bases.
+
+    The subclass gives ``config`` (its options, whatever fairseq's base class calls them),
+    ``causal`` and ``longest_sample``. The signal source belongs to the task's ``inheritance``, a
+    plain object: nothing that fairseq trains, wraps or saves ever holds the teacher.
+    """
+
+    causal: bool
+    longest_sample: int  # in tokens, special ones included
+    inheritance: Inheritance | None = None
+    reading: ReadingSwitch
+    _opened: SignalSource | None = None
+    _stored: StoredTeacher | None = None
+    _trains = False  # fairseq-validate and its like build the same task
+    _started = False
+    _resumes_inheritance = False
+
+    @property
+    def config(self) -> KITaskConfig:
+        raise NotImplementedError
+
+    def loss_rows(self, sample: dict) -> Tensor:
+        """(B, T) bool: the positions whose token is to be predicted."""
+        return sample["target"].ne(self.source_dictionary.pad())
+
+    @property
+    def names_teacher(self) -> bool:
+        """True if this run was asked to inherit, even if its teacher is silent by now."""
+        return self.config.ki_teacher is not None or self.config.ki_store is not None
+
+    def __init__(self, *args, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        self.reading = ReadingSwitch()
+
+    # -- building: a teacher is loaded for training only, a student must load without it
+
+    def build_model(self, cfg, from_checkpoint: bool = False):
+        model = super().build_model(cfg, from_checkpoint)
+        self._trains = not from_checkpoint
+        if self.names_teacher and self._trains:
+            self._check_options()
+            self.check_teachable()
+            if not self._restores():
+                # a fresh run: a wrong teacher should stop it before hours of other work
+                self._opened = self.open_source()
+        return model
+
+    def build_criterion(self, cfg, from_checkpoint: bool = False):
+        criterion = super().build_criterion(cfg, from_checkpoint)
+        self.inheritance = getattr(criterion, "inheritance", None)
+        return criterion
+
+    def check_teachable(self) -> None:
+        """Refuse host options that no teacher can follow; overridden where a task has some."""
+
+    def store_settings(self) -> dict:
+        """What fixes blocks and masks, by fairseq's names: a store has to agree in all of it."""
+        raise NotImplementedError
+
+    def _check_options(self) -> None:
+        config = self.config
+        if config.ki_teacher is not None and config.ki_store is not None:
+            raise ValueError(
+                "expected one source of the teacher's logits, found --ki-teacher "
+                f"{config.ki_teacher} and --ki-store {config.ki_store}; drop one"
+            )
+        if config.ki_tail and config.ki_store is None:
+            raise ValueError("--ki-tail: expected a --ki-store that keeps the tail, found none")
+
+    def open_source(self) -> SignalSource:
+        """Load and check the teacher, on the CPU; or open and check its stores."""
+        if self.config.ki_store is not None:
+            if self._stored is None:
+                self._stored = self._open_stores()
+            return self._stored
+        return LiveTeacher(
+            load_teacher(
+                self.config.ki_teacher,
+                self,
+                dictionary=self.config.ki_teacher_dict,
+                causal=self.causal,
+                positions=self.longest_sample,
+            )
+        )
+
+    def _open_stores(self) -> StoredTeacher:
+        directories = utils.split_paths(self.config.ki_store)
+        expected = {
+            "task": "lm" if self.causal else "mlm",
+            "vocabulary": len(self.source_dictionary),
+            "dictionary_sha256": file_sha256(
+                os.path.join(utils.split_paths(self.config.data)[0], "dict.txt")
+            ),
+            "data": self.store_settings(),
+        }
+        return StoredTeacher(directories, expected, self.config.ki_tail)
+
+    # -- training
+
+    def train_step(self, sample, model, criterion, optimizer, update_num, ignore_grad=False):
+        if self.names_teacher:
+            if self.inheritance is None:
+                raise ValueError(
+                    f"--ki-teacher: expected --criterion ki, found {type(criterion).__name__}, "
+                    "which would ignore the teacher"
+                )
+            if not self._started:
+                self._check_start(update_num)
+                self._started = True
+            self.inheritance.begin_update(update_num, lambda: self._source_like(model))
+            if self.inheritance.over(update_num):
+                self._opened = self._stored = None
+                self.reading.off()
+        return super().train_step(sample, model, criterion, optimizer, update_num, ignore_grad)
+
+    def reduce_metrics(self, logging_outputs, criterion):
+        super().reduce_metrics(logging_outputs, criterion)
+        # sums over all ranks, so every rank comes to the same verdict; dummy batches were
+        # zeroed and updates that overflowed never get here
+        if criterion.training and self.inheritance is not None and self.inheritance.monitor:
+            rows, student, teacher = (
+                float(sum(log[key] for log in logging_outputs))
+                for key in ("ki_rows", "ki_student_nll", "ki_teacher_nll")
+            )
+            if rows > 0:
+                self.inheritance.end_update(student, teacher)
+
+    def _source_like(self, model: torch.nn.Module) -> SignalSource:
+        source = self._opened or self.open_source()
+        self._opened = None
+        parameter = next(unwrapped(model).parameters())
+        source.to(parameter.device, parameter.dtype)
+        return source
+
+    def _check_start(self, update_num: int) -> None:
+        """Stop a run that names a teacher but would never listen to it."""
+        if self.inheritance.over(update_num) and not self._resumes_inheritance:
+            raise ValueError(
+                f"a teacher is named, but the inheritance rate is already 0 at update "
+                f"{update_num}, where this run starts, so it would teach nothing. To continue "
+                f"from a trained student with a teacher, use --finetune-from-model CHECKPOINT, "
+                f"or add {RESETS} to --restore-file; to go on without a teacher, drop --ki-teacher"
+            )
+
+    def _restored_file(self) -> str:
+        restore, save_dir = self.config.restore_file, self.config.save_dir
+        return os.path.join(save_dir, LAST) if restore == LAST else restore
+
+    def _restores(self) -> bool:
+        """True if fairseq is going to load a checkpoint, and so may be past the teacher's end."""
+        return os.path.isfile(self._restored_file())
+
+    # -- state that has to survive a restart; fairseq files it under the task's class name
+
+    def get_checkpoint_dict(self) -> dict:
+        if self.inheritance is None:
+            return {}
+        return {type(self).__name__: {"inheritance": self.inheritance.state_dict()}}
+
+    def set_checkpoint_dict(self, state: dict) -> None:
+        own = os.path.dirname(os.path.abspath(self._restored_file()))
+        if self.inheritance is None or own != os.path.abspath(self.config.save_dir):
+            return  # a new run that starts from another one's checkpoint
+        self.inheritance.load_state_dict(state["inheritance"])
+        self._resumes_inheritance = True
+
+    # -- data
+
+    def stored_rows(self, split: str, epoch: int, combine: bool, blocks: int) -> SplitRows | None:
+        """The stored rows of a split that is about to be loaded; None where none are needed.
+
+        Args:
+            split, epoch, combine: as fairseq's load_dataset gets them.
+            blocks: number of samples in it.
+        """
+        if self.config.ki_store is None or not self._trains or split != self.config.train_subset:
+            return None
+        try:
+            self._stored = self._stored or self._open_stores()
+        except UnfinishedError:
+            if self._restores():
+                return None  # perhaps past the teacher's end; if not, the first update will tell
+            raise
+        paths = utils.split_paths(self.config.data)
+        prefix = os.path.join(paths[(epoch - 1) % len(paths)], split)
+        reader, index = self._stored.find_split(combined_fingerprint(prefix, combine), blocks)
+        return SplitRows(reader, index)
+
+    def replayed(self, dataset: FairseqDataset) -> FairseqDataset:
+        """The dataset in the epochs of the store that its rows come from."""
+        shards = len(utils.split_paths(self.config.data))
+        return ReplayedEpochs(dataset, shards, self._stored.mask_epochs)
+
+    def get_batch_iterator(self, *args, **kwargs):
+        """fairseq's iterator, with loader workers that are started anew for every epoch.
+
+        fairseq keeps workers alive across epochs, and a living worker never hears of
+        ``set_epoch``: it would repeat the masks of the epoch it was started in.
+        """
+        iterator = super().get_batch_iterator(*args, **kwargs)
+        iterator.reuse_dataloader = False
+        iterator.persistent_workers = False
+        return iterator
+
+
+def plain(value):
+    """An option as a number or text, as a store's plan holds it."""
+    return value.value if isinstance(value, Enum) else value

@@ -1,0 +1,74 @@
+"""Task ``ki_lm``: fairseq's language_modeling (GPT) with a teacher."""
+
+from dataclasses import dataclass
+
+from fairseq.tasks import register_task
+from fairseq.tasks.language_modeling import LanguageModelingConfig, LanguageModelingTask
+
+from fairseq_ki.data.stored_rows import WithStoredRows
+from fairseq_ki.tasks._common import KITaskConfig, KITaskMixin, plain
+
+
+@dataclass
+class KILanguageModelingConfig(LanguageModelingConfig, KITaskConfig):
+    """Options of language_modeling and of the teacher."""
+
+
+@register_task("ki_lm", dataclass=KILanguageModelingConfig)
+class KILanguageModelingTask(KITaskMixin, LanguageModelingTask):
+    """Train a causal language model (transformer_lm) that inherits from a smaller one.
+
+    Without a teacher it trains exactly as language_modeling with cross_entropy does.
+    """
+
+    causal = True
+
+    @property
+    def config(self) -> KILanguageModelingConfig:
+        return self.args
+
+    @property
+    def longest_sample(self) -> int:
+        # --add-bos-token prepends to every block
+        return self.args.tokens_per_sample + bool(self.args.add_bos_token)
+
+    def check_teachable(self) -> None:
+        if self.targets != ["future"]:
+            raise ValueError(
+                "--ki-teacher: expected to predict the next token (the default), found targets "
+                f"{', '.join(self.targets)}; drop --self-target and --past-target, or the teacher"
+            )
+        if self.args.output_dictionary_size >= 0:
+            raise ValueError(
+                "--ki-teacher: expected the whole dictionary as output, found "
+                f"--output-dictionary-size {self.args.output_dictionary_size}; drop it, or the "
+                "teacher"
+            )
+        if self.args.tpu:
+            raise ValueError("--ki-teacher: expected a CPU or CUDA device, found --tpu")
+
+    def number_of_sentences(self, sample: dict) -> int:
+        return sample["target"].size(0)
+
+    def store_settings(self) -> dict:
+        names = [
+            "tokens_per_sample",
+            "sample_break_mode",
+            "shorten_method",
+            "shorten_data_split_list",
+            "add_bos_token",
+        ]
+        settings = {name: plain(getattr(self.args, name)) for name in names}
+        if self.args.shorten_method == "random_crop":
+            settings["seed"] = self.args.seed  # which nothing else of the blocks depends on
+        return settings | {"split": self.args.train_subset}
+
+    def load_dataset(self, split: str, epoch: int = 1, combine: bool = False, **kwargs) -> None:
+        """fairseq's blocks, with stored rows where there is a store."""
+        super().load_dataset(split, epoch=epoch, combine=combine, **kwargs)
+        dataset = self.datasets[split]
+        rows = self.stored_rows(split, epoch, combine, len(dataset))
+        if rows is not None:
+            pad = self.source_dictionary.pad()
+            dataset = self.replayed(WithStoredRows(dataset, rows, pad, self.reading))
+            self.datasets[split] = dataset

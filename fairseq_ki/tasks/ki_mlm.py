@@ -1,0 +1,133 @@
+"""Task ``ki_mlm``: fairseq's masked_lm with a teacher, and with masks that follow the epoch."""
+
+import logging
+from dataclasses import dataclass, field
+from typing import Any, Optional  # fairseq reads no `X | None`
+
+import numpy as np
+from fairseq.data import MaskTokensDataset, RightPadDataset, SortDataset, data_utils
+from fairseq.tasks import register_task
+from fairseq.tasks.masked_lm import MaskedLMConfig, MaskedLMTask
+from omegaconf import II
+
+from fairseq_ki.data.masking import mask_tokens
+from fairseq_ki.data.stored_rows import STORED, StoredRowsDataset
+from fairseq_ki.data.whole_words import word_beginnings
+from fairseq_ki.tasks._common import KITaskConfig, KITaskMixin, plain
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class KIMaskedLMConfig(MaskedLMConfig, KITaskConfig):
+    """Options of masked_lm and of the teacher."""
+
+    ki_valid_mask_seed: int = field(
+        default=1,
+        metadata={
+            "help": "seed of the masks of validation sets; not --seed, so that runs with other "
+            "seeds are compared on the same masks"
+        },
+    )
+    ki_mask_seed: Optional[int] = field(
+        default=None,
+        metadata={
+            "help": "seed of the training masks, default --seed; with --ki-store it has to be "
+            "the seed of the capture, so that students of other seeds can share a store"
+        },
+    )
+    bpe: Any = II("bpe")  # what --mask-whole-words asks where words begin
+    tpu: bool = II("common.tpu")
+
+
+@register_task("ki_mlm", dataclass=KIMaskedLMConfig)
+class KIMaskedLMTask(KITaskMixin, MaskedLMTask):
+    """Train a masked language model (RoBERTa) that inherits from a smaller one.
+
+    Without a teacher it trains as masked_lm does in epoch 1; later masked_lm repeats its masks
+    when it has loader workers, and this task does not.
+    """
+
+    causal = False
+    cfg: KIMaskedLMConfig
+
+    @property
+    def config(self) -> KIMaskedLMConfig:
+        return self.cfg
+
+    @property
+    def longest_sample(self) -> int:
+        return self.cfg.tokens_per_sample
+
+    def check_teachable(self) -> None:
+        for option in ("skip_masking", "d2v2_multi", "tpu"):
+            if getattr(self.cfg, option, False):
+                flag = "--" + option.replace("_", "-")
+                raise ValueError(
+                    f"--ki-teacher: expected masked blocks that a teacher can read, found {flag}; "
+                    f"drop {flag} or the teacher"
+                )
+
+    def number_of_sentences(self, sample: dict) -> int:
+        return sample["nsentences"]
+
+    def store_settings(self) -> dict:
+        names = [
+            "tokens_per_sample",
+            "sample_break_mode",
+            "shorten_method",
+            "shorten_data_split_list",
+            "mask_prob",
+            "leave_unmasked_prob",
+            "random_token_prob",
+            "freq_weighted_replacement",
+            "mask_whole_words",
+            "mask_multiple_length",
+            "mask_stdev",
+        ]
+        settings = {name: plain(getattr(self.cfg, name)) for name in names}
+        return settings | {"seed": self.mask_seed, "split": self.cfg.train_subset}
+
+    @property
+    def mask_seed(self) -> int:
+        return self.cfg.seed if self.cfg.ki_mask_seed is None else self.cfg.ki_mask_seed
+
+    def load_dataset(self, split: str, epoch: int = 1, combine: bool = False, **kwargs) -> None:
+        """Blocks of tokens with their masks, and stored rows, in fairseq's order of samples."""
+        source, target = self.masked_blocks(split, epoch, combine)
+        pad = self.source_dictionary.pad()
+        if self.cfg.d2v2_multi:
+            dataset = self._d2v2_multi_dataset(source)
+        else:
+            dataset = self._regular_dataset(source, RightPadDataset(target, pad_idx=pad))
+        rows = self.stored_rows(split, epoch, combine, len(source))
+        if rows is not None:
+            dataset.defn[STORED] = StoredRowsDataset(source, target, rows, pad, self.reading)
+        with data_utils.numpy_seed(self.cfg.seed):
+            shuffle = np.random.permutation(len(source))
+        dataset = SortDataset(dataset, sort_order=[shuffle, source.sizes])
+        self.datasets[split] = dataset if rows is None else self.replayed(dataset)
+
+    def masked_blocks(
+        self, split: str, epoch: int, combine: bool
+    ) -> tuple[MaskTokensDataset, MaskTokensDataset]:
+        """(inputs, targets): blocks by their index in the split, with the masks of an epoch."""
+        training = split == self.cfg.train_subset
+        dictionary = self.source_dictionary
+        return mask_tokens(
+            self._load_dataset_split(split, epoch, combine),
+            dictionary,
+            pad_idx=dictionary.pad(),
+            mask_idx=self.mask_idx,
+            seed=self.mask_seed if training else self.cfg.ki_valid_mask_seed,
+            mask_prob=self.cfg.mask_prob,
+            leave_unmasked_prob=self.cfg.leave_unmasked_prob,
+            random_token_prob=self.cfg.random_token_prob,
+            freq_weighted_replacement=self.cfg.freq_weighted_replacement,
+            mask_whole_words=word_beginnings(self.cfg.bpe, dictionary)
+            if self.cfg.mask_whole_words
+            else None,
+            mask_multiple_length=self.cfg.mask_multiple_length,
+            mask_stdev=self.cfg.mask_stdev,
+            skip_masking=self.cfg.skip_masking,
+        )

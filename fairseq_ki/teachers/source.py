@@ -1,0 +1,24 @@
+"""The one interface behind which every teacher stands: live, stored, or several of them."""
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from fairseq_ki.objective.signals import Signal
+
+
+class SignalSource(Protocol):
+    """A live teacher, a store, or several of them: all look alike to the criterion."""
+
+    def signal(self, sample: dict, rows: Tensor, temperature: float) -> Signal:
+        """The teacher's word on the True positions of ``rows`` (B, T), in row-major order."""
+        ...
+
+    def to(self, device: torch.device, dtype: torch.dtype) -> None:
+        """Follow the student to its device and type."""
+        ...
+
+    def describe(self) -> str:
+        """One line for the log: who teaches."""
+        ...

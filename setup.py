@@ -1,0 +1,49 @@
+"""Packaging of fairseq_ki; everything else about the tools is in pyproject.toml."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+VERSION = re.search(
+    r'__version__ = "(.+?)"', (HERE / "fairseq_ki" / "__init__.py").read_text(encoding="utf-8")
+).group(1)
+
+REPORT = ["matplotlib>=3.8"]
+HF = ["transformers>=4.48", "safetensors>=0.4", "tokenizers>=0.20"]
+
+setup(
+    name="fairseq_ki",
+    version=VERSION,
+    description="Knowledge Inheritance for fairseq: a small language model teaches a larger one",
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    # fairseq's wheels (ve-fairseq) exist for CPython 3.11 and 3.12
+    python_requires=">=3.11,<3.13",
+    packages=find_packages(include=["fairseq_ki", "fairseq_ki.*"]),
+    package_data={"fairseq_ki": ["**/*.md"]},
+    install_requires=[
+        # the upper bound keeps pip on the builds this was tested with
+        "torch>=2.6,<2.14",
+        "ve-fairseq==0.12.3",
+        "numpy>=1.26",
+        "sentencepiece>=0.2",
+        "tensorboard>=2.15",
+        "pyyaml>=6.0",
+    ],
+    extras_require={
+        "report": REPORT,
+        "hf": HF,
+        "dev": [
+            *REPORT,
+            "pytest>=8",
+            "pytest-timeout>=2.3",
+            "hypothesis>=6.100",
+            "ruff>=0.6",
+            "mypy>=1.10",
+            "pre-commit>=3.7",
+        ],
+    },
+    entry_points={"console_scripts": ["fairseq-ki = fairseq_ki.cli.main:main"]},
+)

@@ -1,0 +1,143 @@
+"""What the tests share: a tiny binarised corpus, fairseq-train in this process, a teacher."""
+
+import json
+import logging
+import os
+import random
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from fairseq import checkpoint_utils, options
+from fairseq.data import Dictionary
+from fairseq.data.indexed_dataset import MMapIndexedDatasetBuilder
+from fairseq.dataclass.utils import convert_namespace_to_omegaconf
+from fairseq_cli import train as fairseq_train_cli
+
+PACKAGE = Path(__file__).resolve().parent.parent / "fairseq_ki"
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_thread():
+    # bit-for-bit comparisons, and two cores that other tests may want
+    torch.set_num_threads(1)
+
+
+def write_data_bin(folder: Path, words: int = 60, lines: dict | None = None, seed: int = 0) -> Path:
+    """A data-bin of sentences from a small Markov chain, so that there is something to learn."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = random.Random(seed)
+    dictionary = Dictionary()
+    for i in range(words):
+        dictionary.add_symbol(f"w{i}", n=1000 - i)
+    dictionary.save(str(folder / "dict.txt"))
+    dictionary = Dictionary.load(str(folder / "dict.txt"))
+    for split, count in (lines or {"train": 300, "valid": 40}).items():
+        builder = MMapIndexedDatasetBuilder(str(folder / f"{split}.bin"), dtype=np.uint16)
+        for _ in range(count):
+            word, sentence = rng.randrange(words), []
+            for _ in range(rng.randint(6, 18)):
+                sentence.append(f"w{word}")
+                word = (word * 3 + rng.choice([1, 2])) % words
+            builder.add_item(dictionary.encode_line(" ".join(sentence)).long())
+        builder.finalize(str(folder / f"{split}.idx"))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def data_bin(tmp_path_factory) -> Path:
+    return write_data_bin(tmp_path_factory.mktemp("data") / "bin")
+
+
+@dataclass
+class Run:
+    """What one training printed and left behind."""
+
+    save_dir: Path
+    train: list[dict] = field(default_factory=list)
+    valid: list[dict] = field(default_factory=list)
+
+    @property
+    def losses(self) -> list[str]:
+        return [r["loss"] for r in self.train]
+
+    def state(self, name: str = "checkpoint_last.pt") -> dict:
+        return torch.load(self.save_dir / name, weights_only=True)
+
+
+class _Records(logging.Handler):
+    def __init__(self, run: Run):
+        super().__init__()
+        self.run = run
+
+    def emit(self, record):
+        if record.name in ("train_inner", "valid"):
+            stats = json.loads(record.getMessage())
+            if record.name == "valid":
+                self.run.valid.append({k.removeprefix("valid_"): v for k, v in stats.items()})
+            else:
+                self.run.train.append(stats)
+
+
+STUDENT = (
+    "--arch roberta --encoder-layers 2 --encoder-embed-dim 32 --encoder-ffn-embed-dim 64 "
+    "--encoder-attention-heads 2 --max-positions 32"
+)
+TEACHER = (
+    "--arch roberta --encoder-layers 1 --encoder-embed-dim 16 --encoder-ffn-embed-dim 32 "
+    "--encoder-attention-heads 2 --max-positions 32"
+)
+COMMON = (
+    "--tokens-per-sample 32 --batch-size 8 --optimizer adam --lr 5e-3 --lr-scheduler fixed "
+    "--cpu --log-format json --log-interval 1 --no-progress-bar --num-workers 0 "
+    "--disable-validation --no-epoch-checkpoints --dropout 0.1 --attention-dropout 0.1"
+)
+
+
+def train(
+    data: Path, save_dir: Path, extra: str, model: str = STUDENT, common: str = COMMON
+) -> Run:
+    """fairseq-train in this process; ``extra`` comes last and so wins."""
+    run = Run(Path(save_dir))
+    arguments = (
+        f"{data} --user-dir {PACKAGE} {common} {model} --save-dir {save_dir} {extra}"
+    ).split()
+    parser = options.get_training_parser()
+    cfg = convert_namespace_to_omegaconf(options.parse_args_and_arch(parser, input_args=arguments))
+    checkpoint_utils.save_checkpoint.__dict__.pop("best", None)
+    handler = _Records(run)
+    bars = logging.getLogger("fairseq.logging.progress_bar")  # its records bear the tag as name
+    bars.addHandler(handler)
+    level, bars.level = bars.level, logging.INFO
+    try:
+        fairseq_train_cli.main(cfg)
+    finally:
+        bars.removeHandler(handler)
+        bars.level = level
+    return run
+
+
+@pytest.fixture(scope="session")
+def fairseq_train():
+    return train
+
+
+@pytest.fixture(scope="session")
+def student_options() -> str:
+    """The options of :func:`train`, for a test that starts fairseq-train itself."""
+    return f"--user-dir {PACKAGE} {COMMON} {STUDENT}"
+
+
+@pytest.fixture(scope="session")
+def teacher(data_bin, tmp_path_factory) -> Path:
+    """A masked LM trained for a few updates by fairseq's own task, with its dict.txt beside it."""
+    save_dir = tmp_path_factory.mktemp("teacher")
+    train(data_bin, save_dir, "--task masked_lm --criterion masked_lm --max-update 30", TEACHER)
+    for other in save_dir.iterdir():
+        if other.name != "checkpoint_last.pt":
+            os.remove(other)
+    shutil.copy(data_bin / "dict.txt", save_dir)
+    return save_dir / "checkpoint_last.pt"

@@ -1,0 +1,144 @@
+"""A teacher is found, checked and frozen, or refused with what was expected and found."""
+
+import argparse
+import shutil
+from types import SimpleNamespace
+
+import pytest
+import torch
+from fairseq.data import Dictionary
+
+from fairseq_ki.models.ki_teacher import load_teacher
+
+
+@pytest.fixture
+def task(data_bin):
+    dictionary = Dictionary.load(str(data_bin / "dict.txt"))
+    dictionary.add_symbol("<mask>")
+    return SimpleNamespace(
+        source_dictionary=dictionary,
+        target_dictionary=dictionary,
+        dictionary=dictionary,
+        max_positions=lambda: 32,
+    )
+
+
+def load(path, task, dictionary=None, positions=32, causal=False):
+    return load_teacher(str(path), task, dictionary=dictionary, causal=causal, positions=positions)
+
+
+@pytest.fixture
+def altered(teacher, tmp_path):
+    """A copy of the teacher's checkpoint, changed by a function of its state."""
+
+    def alter(change):
+        state = torch.load(teacher, weights_only=True)
+        state = change(state) or state
+        path = tmp_path / "altered.pt"
+        torch.save(state, path)
+        shutil.copy(teacher.parent / "dict.txt", tmp_path)
+        return path
+
+    return alter
+
+
+def test_it_is_frozen_quiet_and_saved_nowhere(teacher, task):
+    model = load(teacher, task)
+    model.train()
+    assert not any(module.training for module in model.modules())
+    assert not any(p.requires_grad for p in model.parameters())
+    assert model.state_dict() == {}
+    tokens = torch.randint(4, 60, (2, 10))
+    rows = torch.rand(2, 10) < 0.5
+    hidden, weight, bias = model.head_input({"src_tokens": tokens}, rows)
+    logits = torch.nn.functional.linear(hidden, weight, bias)
+    torch.testing.assert_close(logits, model(tokens, masked_tokens=rows)[0])
+    assert not logits.requires_grad
+
+
+def test_old_key_names_load(altered, teacher, task):
+    """0.9 said decoder.* and emb_layer_norm, and kept its options in a Namespace."""
+
+    def to_09(state):
+        old = {}
+        for key, value in state["model"].items():
+            key = "decoder" + key.removeprefix("encoder")
+            old[key.replace("layernorm_embedding", "emb_layer_norm")] = value
+        model = dict(state["cfg"]["model"].__dict__)
+        data = state["cfg"]["task"]["data"]
+        return state | {
+            "model": old,
+            "cfg": None,
+            "args": argparse.Namespace(**(model | {"task": "masked_lm", "data": data})),
+        }
+
+    tokens = torch.randint(4, 60, (2, 10))
+    expected = load(teacher, task)(tokens)[0]
+    torch.testing.assert_close(load(altered(to_09), task)(tokens)[0], expected)
+
+
+def test_dictionary_is_looked_up_in_three_places(teacher, task, data_bin, tmp_path):
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    shutil.copy(teacher, alone)
+    checkpoint = alone / teacher.name
+    load(checkpoint, task)  # from the data directory that the checkpoint records
+    other = alone / "other.txt"
+    lines = (data_bin / "dict.txt").read_text().splitlines()
+    other.write_text("\n".join([lines[1], lines[0], *lines[2:]]) + "\n")
+    with pytest.raises(ValueError, match=r"2 differ .*expected 'w0', found 'w1'"):
+        load(checkpoint, task, dictionary=str(other))
+    shutil.copy(other, alone / "dict.txt")  # beside the checkpoint wins over the recorded one
+    with pytest.raises(ValueError, match="another dictionary"):
+        load(checkpoint, task)
+    with pytest.raises(ValueError, match="found no file at"):
+        load(checkpoint, task, dictionary=str(alone / "none.txt"))
+
+
+def test_no_dictionary_anywhere(altered, task, tmp_path):
+    def forget(state):
+        state["cfg"]["task"]["data"] = "/nowhere"
+
+    path = altered(forget)
+    (tmp_path / "dict.txt").unlink()
+    with pytest.raises(ValueError, match=r"three places.*--ki-teacher-dict"):
+        load(path, task)
+
+
+def test_another_size_of_embedding(altered, task):
+    def grow(state):
+        for key in ("encoder.sentence_encoder.embed_tokens.weight", "encoder.lm_head.weight"):
+            state["model"][key] = torch.cat([state["model"][key], torch.zeros(1, 16)])
+
+    with pytest.raises(ValueError, match="expected 65 embedding rows .* found 66"):
+        load(altered(grow), task)
+
+
+def test_too_few_positions(teacher, task):
+    with pytest.raises(ValueError, match="expected at least 64 positions .* found 32"):
+        load(teacher, task, positions=64)
+
+
+def test_not_a_masked_lm(altered, teacher, task):
+    with pytest.raises(ValueError, match="expected a causal language model"):
+        load(teacher, task, causal=True)
+
+    def behead(state):
+        for key in [k for k in state["model"] if "lm_head" in k]:
+            del state["model"][key]
+
+    with pytest.raises(ValueError, match=r"expected a masked LM .*found architecture 'roberta'"):
+        load(altered(behead), task)
+
+
+def test_missing_truncated_or_foreign_file(teacher, task, tmp_path):
+    with pytest.raises(ValueError, match="expected a file, found none"):
+        load(tmp_path / "none.pt", task)
+    truncated = tmp_path / "truncated.pt"
+    truncated.write_bytes(teacher.read_bytes()[:5000])
+    with pytest.raises(ValueError, match=r"truncated\.pt"):
+        load(truncated, task)
+    foreign = tmp_path / "foreign.pt"
+    torch.save({"weights": torch.zeros(1)}, foreign)
+    with pytest.raises(ValueError, match=r"foreign\.pt"):
+        load(foreign, task)

@@ -1,0 +1,290 @@
+"""Captures that are killed, resumed, shared, repeated; all must give the same bytes."""
+
+import contextlib
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from fairseq_ki.store import (
+    FinishedError,
+    Manifest,
+    MismatchError,
+    StoreError,
+    StoreReader,
+    StoreWriter,
+    UnfinishedError,
+    verify,
+)
+
+ENCODINGS = ["topk", "topp", "sampled", "dense"]
+
+
+def contents(directory):
+    return {path.name: path.read_bytes() for path in directory.iterdir()}
+
+
+def start(synthetic, directory, encoding, rank=0, workers=1):
+    """A capturing process, after its imports."""
+    process = subprocess.Popen(
+        [sys.executable, synthetic.__file__, directory, encoding, str(rank), str(workers)],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout.readline() == "begun\n"
+    return process
+
+
+def finish(process):
+    output, _ = process.communicate()
+    assert process.returncode == 0
+    return output
+
+
+def test_a_finished_store_is_its_manifest_and_its_shards(finished, synthetic):
+    for name, directory in finished.items():
+        manifest = Manifest.load(directory)
+        assert {p.name for p in directory.iterdir()} == {
+            "manifest.json",
+            *(entry.file for entry in manifest.shards),
+        }
+        assert manifest.plan == synthetic.make_plan(synthetic.ENCODINGS[name])
+
+
+@pytest.mark.parametrize("workers", [2, 3, 5, 20])
+@pytest.mark.parametrize("name", ["topk", "sampled"])
+def test_any_number_of_workers_gives_the_same_bytes(synthetic, finished, tmp_path, name, workers):
+    plan = synthetic.make_plan(synthetic.ENCODINGS[name])
+    ranks = list(range(workers))
+    random.Random(workers).shuffle(ranks)
+    for rank in ranks:
+        with pytest.raises(UnfinishedError, match=r"shards, found [0-9]+ missing, the first"):
+            StoreWriter(tmp_path, plan, rank, workers).finalize()
+        writer = synthetic.capture(tmp_path, plan, rank, workers)
+        assert writer.pending() == []
+    writer.finalize()
+    assert contents(tmp_path) == contents(finished[name])
+
+
+def test_processes_at_once_give_the_same_bytes(synthetic, finished, tmp_path):
+    processes = [start(synthetic, tmp_path, "sampled", rank, 3) for rank in range(3)]
+    for process in processes:
+        finish(process)
+    assert contents(tmp_path) == contents(finished["sampled"])
+
+
+@pytest.mark.parametrize("name", ENCODINGS)
+def test_killed_at_random_moments_and_resumed_gives_the_same_bytes(
+    synthetic, finished, tmp_path, name
+):
+    rng = random.Random(name)
+    kills = 0
+    while True:
+        process = start(synthetic, tmp_path, name)
+        time.sleep(rng.random() * 0.05)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        kills += process.returncode == -signal.SIGKILL
+        if kills >= 4 or (tmp_path / "manifest.json").exists():
+            break
+    assert kills >= 1
+    finish(start(synthetic, tmp_path, name))
+    assert contents(tmp_path) == contents(finished[name])
+
+
+def test_killed_workers_are_resumed_by_another_number_of_workers(synthetic, finished, tmp_path):
+    rng = random.Random(0)
+    for _ in range(2):
+        processes = [start(synthetic, tmp_path, "topp", rank, 3) for rank in range(3)]
+        time.sleep(rng.random() * 0.05)
+        for process in processes:
+            process.kill()
+            process.communicate()
+    for process in [start(synthetic, tmp_path, "topp", rank, 2) for rank in range(2)]:
+        finish(process)
+    assert contents(tmp_path) == contents(finished["topp"])
+
+
+def test_two_processes_with_one_rank_do_no_harm(synthetic, finished, tmp_path):
+    for process in [start(synthetic, tmp_path, "topk") for _ in range(2)]:
+        finish(process)
+    assert contents(tmp_path) == contents(finished["topk"])
+
+
+def test_an_end_before_any_file_operation_is_resumed(synthetic, tmp_path, monkeypatch):
+    """Systematic where the kills are random: the process ends at its n-th rename, sync, unlink."""
+    plan = synthetic.make_plan(synthetic.ENCODINGS["topk"], mask_epochs=1, samples_per_shard=70)
+    synthetic.capture(tmp_path / "whole", plan).finalize()
+
+    class End(BaseException):
+        pass
+
+    def run(directory, operations):
+        """Capture; after so many operations nothing happens any more, clean-up included."""
+        left = operations
+
+        def counted(operation):
+            def replacement(*args, **kwargs):
+                nonlocal left
+                left -= 1
+                if left < 0:
+                    raise End
+                return operation(*args, **kwargs)
+
+            return replacement
+
+        with monkeypatch.context() as patch:
+            for name in ("rename", "fsync", "unlink"):
+                patch.setattr(os, name, counted(getattr(os, name)))
+            try:
+                synthetic.capture(directory, plan).finalize()
+            except End:
+                return False
+        return True
+
+    operations, states = 0, set()
+    while not run(directory := tmp_path / str(operations), operations):
+        states.add(tuple(sorted(re.sub("[0-9a-f]{16}", "", p.name) for p in directory.iterdir())))
+        with contextlib.suppress(FinishedError):
+            synthetic.capture(directory, plan).finalize()
+        assert contents(directory) == contents(tmp_path / "whole")
+        operations += 1
+    # Before and after the rename of the plan, of two shards, and of the manifest.
+    assert len(states) == 8
+    assert operations >= 2 * len(states)
+
+
+def test_only_unfinished_shards_are_written_again(synthetic, tmp_path):
+    plan = synthetic.make_plan(synthetic.ENCODINGS["topk"])
+    shards = list(plan.shards())
+    synthetic.capture(tmp_path, plan, rank=1, workers=2)
+    assert StoreWriter(tmp_path, plan).pending() == shards[0::2]
+    assert StoreWriter(tmp_path, plan, 0, 3).pending() == [
+        s for s in shards[0::3] if s in shards[0::2]
+    ]
+    path = tmp_path / shards[3].file
+    os.truncate(path, path.stat().st_size - 1)  # not by us: a disk that lost its tail
+    assert shards[3] in StoreWriter(tmp_path, plan).pending()
+
+
+def test_nothing_is_published_where_the_teacher_fails(synthetic, tmp_path):
+    plan = synthetic.make_plan(synthetic.ENCODINGS["topk"])
+    writer = StoreWriter(tmp_path, plan)
+    shard = writer.pending()[0]
+
+    def capture_and_break():
+        with writer.shard(shard) as out:
+            out.add(*synthetic.make_rows(plan, 0, 1, 0))
+            raise RuntimeError("the teacher broke")
+
+    with pytest.raises(RuntimeError, match="teacher"):
+        capture_and_break()
+    assert {path.name for path in tmp_path.iterdir()} == {"capture.json"}
+    assert writer.pending()[0] == shard
+
+
+def test_a_shard_without_all_its_samples_is_refused(synthetic, tmp_path):
+    plan = synthetic.make_plan(synthetic.ENCODINGS["topk"])
+    writer = StoreWriter(tmp_path, plan)
+    shard = writer.pending()[0]
+
+    def write(count):
+        with writer.shard(shard) as out:
+            for _ in range(count):
+                out.add(*synthetic.make_rows(plan, 0, 1, 0))
+
+    for count in (0, 19, 21):
+        with pytest.raises(StoreError, match=f"expected 20 samples, found {count}"):
+            write(count)
+    assert shard in writer.pending()
+
+
+def test_a_sample_with_too_many_rows_is_refused(synthetic, tmp_path):
+    plan = synthetic.make_plan(synthetic.ENCODINGS["topk"], max_rows=2)
+    writer = StoreWriter(tmp_path, plan)
+    checksum, rows = next(
+        made for b in range(9) if len((made := synthetic.make_rows(plan, 0, 1, b))[1]) > 2
+    )
+    with writer.shard(writer.pending()[0]) as out:
+        with pytest.raises(StoreError, match="at most max_rows = 2 rows"):
+            out.add(checksum, rows)
+        for checksum in range(20):
+            out.add(checksum, rows[:2])
+
+
+def test_other_settings_are_refused_while_unfinished(synthetic, tmp_path):
+    synthetic.capture(tmp_path, synthetic.make_plan(synthetic.ENCODINGS["topk"]), 0, 2)
+    before = contents(tmp_path)
+    with pytest.raises(MismatchError) as error:
+        StoreWriter(
+            tmp_path,
+            synthetic.make_plan(synthetic.ENCODINGS["topk"], data={"mask_prob": 0.3}),
+        )
+    assert "data.mask_prob: expected 0.15, found 0.3" in str(error.value)
+    assert "data.seed: expected 1, found nothing" in str(error.value)
+    assert contents(tmp_path) == before
+
+
+def test_a_finished_store_is_never_overwritten(synthetic, finished, tmp_path):
+    plan = synthetic.make_plan(synthetic.ENCODINGS["topk"])
+    synthetic.capture(tmp_path, plan).finalize()
+    with pytest.raises(FinishedError, match="nothing is left to do"):
+        StoreWriter(tmp_path, plan)
+    with pytest.raises(FinishedError, match=r"encoding\.name: expected 'topk', found 'dense'"):
+        StoreWriter(tmp_path, synthetic.make_plan(synthetic.ENCODINGS["dense"]))
+    assert contents(tmp_path) == contents(finished["topk"])
+
+
+def test_finalize_may_be_repeated_by_anyone(synthetic, finished, tmp_path):
+    plan = synthetic.make_plan(synthetic.ENCODINGS["topk"])
+    writers = [synthetic.capture(tmp_path, plan, rank, 2) for rank in range(2)]
+    manifests = [writer.finalize() for writer in [*writers, *writers]]
+    assert all(manifest == manifests[0] for manifest in manifests)
+    assert contents(tmp_path) == contents(finished["topk"])
+
+
+def test_what_a_kill_left_is_cleared_from_a_finished_store(synthetic, finished, tmp_path):
+    plan = synthetic.make_plan(synthetic.ENCODINGS["topk"])
+    synthetic.capture(tmp_path, plan).finalize()
+    (tmp_path / "capture.json").write_text("{}")
+    (tmp_path / ".manifest.json.0123.tmp").write_text("{")
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(FinishedError):
+        StoreWriter(tmp_path, plan)
+    assert contents(tmp_path) == {**contents(finished["topk"]), "notes.txt": b"mine"}
+
+
+def test_a_resumed_process_clears_its_own_temporaries_alone(synthetic, tmp_path):
+    plan = synthetic.make_plan(synthetic.ENCODINGS["topk"])
+    shards = list(plan.shards())
+    left = [tmp_path / f".{shards[number].file}.0123.tmp" for number in (0, 1)]
+    for path in left:
+        path.write_bytes(b"half")
+    StoreWriter(tmp_path, plan, 0, 2)
+    assert [path.exists() for path in left] == [False, True]
+
+
+@pytest.mark.parametrize(("rank", "workers"), [(1, 1), (-1, 2), (0, 0), (0.0, 1)])
+def test_impossible_ranks_are_refused(synthetic, tmp_path, rank, workers):
+    with pytest.raises(StoreError, match=r"rank|workers"):
+        StoreWriter(tmp_path, synthetic.make_plan(synthetic.ENCODINGS["topk"]), rank, workers)
+
+
+def test_language_models_and_samples_without_rows(synthetic, tmp_path):
+    plan = synthetic.make_plan(
+        synthetic.ENCODINGS["sampled"], task="lm", mask_epochs=1, samples_per_shard=100
+    )
+    synthetic.capture(tmp_path, plan).finalize()
+    reader = StoreReader(tmp_path)
+    empty = [b for b in range(70) if len(synthetic.make_sample(0, 1, b)[0]) == 0]
+    assert empty
+    for block in empty:
+        assert (
+            len(reader.read(0, 1, block, checksum=synthetic.make_rows(plan, 0, 1, block)[0])) == 0
+        )
+    assert verify(tmp_path).whole
