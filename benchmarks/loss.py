@@ -209,7 +209,7 @@ def main() -> None:
     measured = []
     for size in args.sizes:
         print(f"{size} ...", file=sys.stderr, flush=True)
-        choice = {"prefer_fused": fused_module.prefer_fused(size.rows, size.vocab)}
+        choice = {"prefer_fused": fused_module.prefer_fused(size.rows)}
         measured.append(size._asdict() | times(size, args) | peaks(size, args) | choice)
     machine = {"torch": torch.__version__, "threads": args.threads, "device": args.device}
     if args.device == "cuda":

@@ -50,7 +50,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         common = ["--model", str(args.model), "--corpus", str(args.corpus / "corpus.json")]
         common += ["--workers", str(args.workers)]
         slow, slow_cpu = run(
-            *(["encode.py", str(texts[s]), encoded[s], "--model", str(args.model)] for s in SPLITS),
+            *(
+                ["encode.py", str(texts[s]), "--out", encoded[s], "--model", str(args.model)]
+                for s in SPLITS
+            ),
             [
                 "binarize.py",
                 *common,

@@ -36,17 +36,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Command line; `--help` lists the options."""
     arguments = parser(__doc__)
     arguments.add_argument("input", type=Path, help="text file (plain, .xz or .gz)")
-    arguments.add_argument("output", type=Path, help="file of pieces to write")
     arguments.add_argument("--model", type=Path, required=True, help="SentencePiece model")
+    arguments.add_argument("--out", type=Path, required=True, help="file of pieces to write")
     arguments.add_argument("--workers", type=positive_int, default=1, help="processes")
     arguments.add_argument("--overwrite", action="store_true", help="replace earlier output")
     args = arguments.parse_args(argv)
     require_file(args.input, "make it with text_corpus.py or docs_corpus.py")
     pieces(load_model(args.model))
-    check_outputs([args.output], args.overwrite, [args.input])
+    check_outputs([args.out], args.overwrite, [args.input])
     lines = tokens = unknown = 0
     with (
-        atomic_files([args.output]) as (file,),
+        atomic_files([args.out]) as (file,),
         multiprocessing.Pool(args.workers, _start_worker, (args.model,)) as pool,
     ):
         for text, block_tokens, block_unknown in pool.imap(encode_block, text_blocks(args.input)):
@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             tokens += block_tokens
             unknown += block_unknown
     share = 100 * unknown / max(tokens, 1)
-    print(f"{args.output}: {lines:,} lines, {tokens:,} tokens, {share:.3f}% unknown")
+    print(f"{args.out}: {lines:,} lines, {tokens:,} tokens, {share:.3f}% unknown")
 
 
 if __name__ == "__main__":

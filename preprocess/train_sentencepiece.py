@@ -149,7 +149,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise Refusal(
             "--vocab-size over 4", str(args.vocab_size), "leave room beside <s>, <pad>, </s>, <unk>"
         )
-    outputs = [args.out_dir / "dict.txt", args.out_dir / "spm.model"]
+    outputs = [args.out_dir / "spm.model", args.out_dir / "dict.txt"]
     check_outputs(outputs, args.overwrite, args.inputs)
     lines = sample(sentences(args.inputs), args.sample_lines, args.seed)
     if not lines:
@@ -158,11 +158,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     data = train(lines, args.vocab_size, args.model_type, args.character_coverage, args.threads)
     model = SentencePieceProcessor(model_proto=data)
     text, tokens, unknown = dictionary(model, args.inputs)
-    with atomic_files(outputs) as (dict_file, model_file):
-        dict_file.write(text)
+    with atomic_files(outputs) as (model_file, dict_file):
         model_file.write(data)
+        dict_file.write(text)
     print(
-        f"{outputs[1]}: {model.get_piece_size():,} ids; the input has {tokens:,} tokens, "
+        f"{outputs[0]}: {model.get_piece_size():,} ids; the input has {tokens:,} tokens, "
         f"{100 * unknown / tokens:.3f}% unknown"
     )
 

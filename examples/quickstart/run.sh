@@ -28,17 +28,19 @@ step() { # step NAME FILE COMMAND...: run COMMAND unless FILE, its last product,
 
 corpus="$OUT/corpus"
 step "corpus: English documentation installed with Python and its packages" "$corpus/corpus.json" \
-    "$PY" preprocess/docs_corpus.py --out "$corpus" --valid-every 50
+    "$PY" preprocess/docs_corpus.py --out-dir "$corpus" --valid-every 100
 step "SentencePiece model, vocabulary 8,000" "$OUT/spm/dict.txt" \
-    "$PY" preprocess/train_sentencepiece.py "$corpus/train.txt" --out "$OUT/spm" --vocab-size 8000
+    "$PY" preprocess/train_sentencepiece.py "$corpus/train.txt" --out-dir "$OUT/spm" \
+    --vocab-size 8000 --threads 2
 for split in train valid; do
-    step "encode $split" "$OUT/encoded/$split.txt" \
+    step "encode $split.txt" "$OUT/encoded/$split.txt" \
         "$PY" preprocess/encode.py "$corpus/$split.txt" --model "$OUT/spm/spm.model" \
-        --out "$OUT/encoded/$split.txt"
+        --out "$OUT/encoded/$split.txt" --workers 2
 done
-step "binarise with fairseq-preprocess" "$OUT/data-bin/corpus.json" \
-    "$PY" preprocess/binarize.py --corpus "$corpus" --encoded "$OUT/encoded" --spm "$OUT/spm" \
-    --out "$OUT/data-bin"
+step "binarise with fairseq-preprocess" "$OUT/data-bin/train.idx" \
+    "$PY" preprocess/binarize.py --train "$OUT/encoded/train.txt" \
+    --valid "$OUT/encoded/valid.txt" --model "$OUT/spm/spm.model" \
+    --corpus "$corpus/corpus.json" --out-dir "$OUT/data-bin" --workers 2
 
 echo "== train, evaluate and report (seeds: $SEEDS)"
 # shellcheck disable=SC2086  # one word per seed

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import torch
 from fairseq import checkpoint_utils
+from fairseq.file_io import PathManager
 
 from fairseq_ki.compat.checkpoint_reading import (
     CheckpointError,
@@ -87,7 +88,7 @@ def _load(original: Callable) -> Callable:
                 repair_last_checkpoint(cfg.save_dir, trainer.checkpoint_suffix)
             if trainer.data_parallel_world_size > 1:
                 torch.distributed.barrier(trainer.data_parallel_process_group)
-        elif trainer.data_parallel_rank == 0 and not os.path.isfile(
+        elif trainer.data_parallel_rank == 0 and not PathManager.isfile(
             path := cfg.restore_file.replace(".pt", f"{trainer.checkpoint_suffix}.pt")
         ):
             raise CheckpointError(

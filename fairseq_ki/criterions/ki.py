@@ -7,6 +7,7 @@ from typing import Optional  # fairseq reads no `X | None`
 
 from fairseq import utils
 from fairseq.criterions import FairseqCriterion, register_criterion
+from fairseq.criterions.cross_entropy import CrossEntropyCriterion
 from fairseq.dataclass import ChoiceEnum, FairseqDataclass
 from fairseq.logging import metrics
 from omegaconf import II
@@ -24,6 +25,7 @@ from fairseq_ki.models._heads import (
 from fairseq_ki.objective.dense import Terms, dense_terms
 from fairseq_ki.objective.fused import fused_terms, prefer_fused
 from fairseq_ki.objective.schedules import SCHEDULES, Schedule, default_rate
+from fairseq_ki.objective.signals import Signal
 from fairseq_ki.objective.surpassed import SurpassedMonitor
 from fairseq_ki.teachers.inheritance import Inheritance
 
@@ -64,6 +66,7 @@ class KICriterionConfig(FairseqDataclass):
         default=100,
         metadata={"help": "consecutive updates of --ki-stop-when-surpassed"},
     )
+    sentence_avg: bool = II("optimization.sentence_avg")  # fairseq's own, to refuse it
     # fairseq's own options, read to tell whether its DDP lets the head run outside of forward
     find_unused_parameters: bool = II("distributed_training.find_unused_parameters")
     ddp_backend: str = II("distributed_training.ddp_backend")
@@ -88,10 +91,16 @@ class KICriterion(FairseqCriterion):
             raise ValueError(
                 f"--criterion ki: expected --task ki_mlm or ki_lm, found {type(task).__name__}"
             )
+        if cfg.sentence_avg:
+            raise ValueError(
+                "--criterion ki: expected a loss that is averaged over tokens, found "
+                "--sentence-avg; drop it"
+            )
         self.inheritance = build_inheritance(cfg) if task.names_teacher else None
         self.valid_teacher = cfg.ki_valid_teacher
         self.head_outside = head_may_run_outside(cfg)
         self.clock = TeacherClock()
+        self.host = CrossEntropyCriterion(task, sentence_avg=False)
 
     def forward(self, model, sample: dict, reduce: bool = True):
         """One micro-batch.
@@ -104,16 +113,30 @@ class KICriterion(FairseqCriterion):
         rows = self.task.loss_rows(sample)
         target = sample["target"][rows]
         signal, rate = self._signal(sample, rows)
-        temperature = self.inheritance.temperature if self.inheritance else 1.0
-        student = unwrapped(model)
-        if signal is not None and self._fuses(student, target.numel()):
-            hidden = features(model, sample["net_input"])
-            head = head_input(student, hidden, rows)
-            terms = fused_terms(*head, target, signal, rate, temperature)
-        else:  # without a teacher: fairseq's own way, to the last bit
-            logits = row_logits(model, sample["net_input"], rows)
-            terms = dense_terms(logits, target, signal, rate, temperature)
+        if signal is None:
+            terms = self._self_learning(model, sample, rows, target)
+        else:
+            terms = self._blended(model, sample, rows, target, signal, rate)
         return terms.objective, target.numel(), self._log(sample, target, terms, rate, signal)
+
+    def _self_learning(self, model, sample: dict, rows: Tensor, target: Tensor) -> Terms:
+        """Without a teacher: fairseq's own way, to the last bit."""
+        if not self.task.causal:  # masked_lm: the logits of the masked positions
+            return dense_terms(row_logits(model, sample["net_input"], rows), target, None, 0.0, 1.0)
+        ce, _ = self.host.compute_loss(model, model(**sample["net_input"]), sample)
+        zero = ce.new_zeros(())
+        return Terms(ce, ce.detach(), zero, zero, zero)
+
+    def _blended(
+        self, model, sample: dict, rows: Tensor, target: Tensor, signal: Signal, rate: float
+    ) -> Terms:
+        temperature = self.inheritance.temperature
+        student = unwrapped(model)
+        if self._fuses(student, target.numel()):
+            head = head_input(student, features(model, sample["net_input"]), rows)
+            return fused_terms(*head, target, signal, rate, temperature)
+        logits = row_logits(model, sample["net_input"], rows)
+        return dense_terms(logits, target, signal, rate, temperature)
 
     def _fuses(self, student, rows: int) -> bool:
         vocabulary = len(self.task.target_dictionary)
@@ -176,22 +199,24 @@ class KICriterion(FairseqCriterion):
         def total(key: str):
             return sum(log.get(key, 0) for log in logging_outputs)
 
+        def bits(key: str, rows):
+            # fairseq's order of divisions, so that the last digit is the same
+            return total(key) / rows / math.log(2) if rows > 0 else 0.0
+
         rows = total("sample_size")
-        to_bits = 1 / math.log(2) / rows if rows > 0 else 0.0
-        metrics.log_scalar("loss", total("loss") * to_bits, rows, round=3)
+        metrics.log_scalar("loss", bits("loss", rows), rows, round=3)
         metrics.log_derived("ppl", lambda meters: utils.get_perplexity(meters["loss"].avg))
         if "ki_rows" not in logging_outputs[0]:
             return
-        metrics.log_scalar("ki_objective", total("ki_objective") * to_bits, rows, round=3)
+        metrics.log_scalar("ki_objective", bits("ki_objective", rows), rows, round=3)
         if "ki_seconds" in logging_outputs[0]:
             metrics.log_scalar(
                 "ki_rate", total("ki_rate") / rows if rows > 0 else 0.0, rows, round=6
             )
         # zero with weight 0 where the teacher was silent: the key stays, averages do not move
         taught = total("ki_rows")
-        to_bits = 1 / math.log(2) / taught if taught > 0 else 0.0
-        metrics.log_scalar("ki_loss", total("ki_loss") * to_bits, taught, round=3)
-        metrics.log_scalar("_ki_teacher_nll", total("ki_teacher_nll") * to_bits, taught)
+        metrics.log_scalar("ki_loss", bits("ki_loss", taught), taught, round=3)
+        metrics.log_scalar("_ki_teacher_nll", bits("ki_teacher_nll", taught), taught)
         metrics.log_derived("ki_teacher_ppl", teacher_ppl)
         agreement = total("ki_agreement") / taught if taught > 0 else 0.0
         metrics.log_scalar("ki_agreement", agreement, taught, round=3)
@@ -210,7 +235,7 @@ def head_may_run_outside(cfg: KICriterionConfig) -> bool:
     """False where a wrapper needs every parameter used inside the model's own forward."""
     reasons = {
         "--find-unused-parameters": cfg.find_unused_parameters,
-        f"--ddp-backend {str(cfg.ddp_backend)}": str(cfg.ddp_backend)
+        f"--ddp-backend {cfg.ddp_backend!s}": str(cfg.ddp_backend)
         not in ("c10d", "pytorch_ddp", "no_c10d", "legacy_ddp"),
         f"--model-parallel-size {cfg.model_parallel_size}": cfg.model_parallel_size > 1,
     }

@@ -1,18 +1,10 @@
-"""The pictures of a report, drawn with matplotlib: SVG for the page, PNG for Markdown.
+"""Which pictures a report has, and how each is drawn from the results."""
 
-The only module that needs matplotlib (extra ``report``), and only when something is drawn. An
-SVG is drawn in stand-in colours that are then replaced by CSS variables, so that one picture
-follows the light or dark page it stands in.
-"""
-
-import io
-import logging
 import math
-import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from fairseq_ki.evaluation.picture import SERIES, Colours, Picture
 from fairseq_ki.evaluation.results import Results, Run
 from fairseq_ki.evaluation.savings import Saving
 from fairseq_ki.evaluation.summary import Compared, label
@@ -21,112 +13,7 @@ from fairseq_ki.evaluation.tables import flops_unit
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# told apart with colour-blind eyes in this order; (light page, dark page)
-SERIES = (
-    ("#1f6fd1", "#6cb0ff"),
-    ("#d95f02", "#ffa25c"),
-    ("#12805c", "#4fd1a5"),
-    ("#8a3ffc", "#c9a2ff"),
-    ("#c2255c", "#ff8fb1"),
-    ("#7a6400", "#e0c64a"),
-    ("#0b7285", "#5fd3e6"),
-    ("#5c6773", "#aab4bf"),
-)
-INK = {"ink": ("#1d2329", "#e8eaed"), "grid": ("#d9dee3", "#3a4048")}
 MARKERS = "osD^vPX*"
-SIZE = (5.4, 3.5)  # inches: 10-point text stays readable at the width of a phone
-
-
-@dataclass
-class Picture:
-    """A drawing that was asked for; ``draw`` puts it on axes in the given colours."""
-
-    name: str
-    title: str
-    caption: str
-    draw: Callable[["Axes", "Colours"], None]
-
-    def svg(self, section: int = 0) -> str:
-        """An ``<svg>`` element without size, in CSS variables --ink, --grid, --series-N.
-
-        ``section`` keeps its ids apart from those of the same picture in other sections.
-        """
-        stand_ins = Colours([f"#f1{i:02x}5e" for i in range(len(SERIES))], "#f2005e", "#f2015e")
-        text = self._render("svg", stand_ins).decode()
-        text = text[text.index("<svg") :]
-        for i, colour in enumerate(stand_ins.series):
-            text = text.replace(colour, f"var(--series-{i})")
-        text = text.replace(stand_ins.ink, "var(--ink)").replace(stand_ins.grid, "var(--grid)")
-        # sized by the page; ids must differ between the pictures of one page
-        text = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", text, count=1)
-        text = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", text, count=1)
-        text = re.sub(r'(id="|href="#|url\(#)', rf"\g<1>{self.name}-{section}-", text)
-        text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
-        return text.replace("<svg", f'<svg role="img" aria-label="{self.title}"', 1)
-
-    def png(self) -> bytes:
-        """In light colours on white."""
-        light = Colours([c for c, _ in SERIES], INK["ink"][0], INK["grid"][0])
-        return self._render("png", light)
-
-    def _render(self, form: str, colours: "Colours") -> bytes:
-        matplotlib = require_matplotlib()
-        from matplotlib.figure import Figure
-
-        ink = colours.ink
-        style = {
-            "svg.fonttype": "none",
-            "svg.hashsalt": self.name,
-            "font.family": "sans-serif",
-            "font.sans-serif": ["DejaVu Sans"],
-            "font.size": 10,
-            "axes.edgecolor": colours.grid,
-            "axes.labelcolor": ink,
-            "axes.spines.top": False,
-            "axes.spines.right": False,
-            "axes.grid": True,
-            "grid.color": colours.grid,
-            "grid.linewidth": 0.6,
-            "text.color": ink,
-            "xtick.color": ink,
-            "ytick.color": ink,
-            "legend.frameon": False,
-        }
-        buffer = io.BytesIO()
-        with matplotlib.rc_context(style):
-            figure = Figure(figsize=SIZE, layout="constrained")
-            self.draw(figure.add_subplot(), colours)
-            figure.savefig(
-                buffer,
-                format=form,
-                dpi=160,
-                transparent=form == "svg",
-                metadata={"Date": None} if form == "svg" else None,
-            )
-        return buffer.getvalue()
-
-
-@dataclass
-class Colours:
-    """Colours as matplotlib takes them."""
-
-    series: list[str]
-    ink: str
-    grid: str
-
-
-def require_matplotlib():
-    """matplotlib, or an ImportError that names the extra which installs it."""
-    # fairseq's imports leave the root logger at DEBUG, and matplotlib tells of every font
-    logging.getLogger("matplotlib").setLevel(logging.WARNING)
-    try:
-        import matplotlib
-    except ImportError as e:
-        raise ImportError(
-            "the report draws with matplotlib, which is not installed here; "
-            "pip install 'fairseq_ki[report]' brings it"
-        ) from e
-    return matplotlib
 
 
 def pictures(results: Results, compared: list[Compared]) -> list[Picture]:
@@ -211,10 +98,13 @@ def _draw_curves(
             continue
         means = [_mean(values) for _, values in points]
         lows, highs = [min(v) for _, v in points], [max(v) for _, v in points]
-        lowest, highest = min(lowest, *lows), max(highest, *highs)
+        # the first tenth falls from the size of the vocabulary: it would flatten all the rest
+        settled = [high for u, high in zip((u for u, _ in points), highs) if u > 0.1 * updates[-1]]
+        lowest, highest = min([lowest, *lows]), max([highest, *settled])
         every = max(1, len(x) // 8)
-        style = {"color": colour, "marker": MARKERS[i], "markersize": 4, "markevery": every}
-        ax.plot(x, means, linewidth=1.8, label=label(results, arm), **style)
+        name = label(results, arm)
+        line = ax.plot(x, means, MARKERS[i] + "-", color=colour, linewidth=1.8, label=name)[0]
+        line.set(markersize=4, markevery=every)
         if len(runs) > 1:
             ax.fill_between(x, lows, highs, color=colour, alpha=0.18, linewidth=0)
         training = _mean([training_of(r) for r in runs]) if training_of else 0.0
@@ -233,7 +123,8 @@ def _draw_curves(
                 ax.axhline(end, color=colours.ink, linewidth=1, linestyle="-.", label=name)
     _ppl_axis(ax, lowest, highest)
     _plain_x(ax, x_name)
-    ax.legend(loc="upper right", fontsize=9)
+    if ax.get_legend_handles_labels()[0]:
+        ax.legend(loc="upper right", fontsize=9)
 
 
 def _draw_costs(ax: "Axes", colours: Colours, results: Results) -> None:
@@ -255,6 +146,8 @@ def _ppl_axis(ax: "Axes", lowest: float, highest: float) -> None:
 
     ax.set_yscale("log")
     ax.set_ylabel("validation PPL")
+    if highest > 0:
+        ax.set_ylim(lowest * 0.97, highest * 1.03)
     if highest > 3 * lowest:
         locator: ticker.Locator = ticker.LogLocator(subs=[1, 1.5, 2, 3, 5, 7], numticks=12)
     else:
@@ -309,16 +202,10 @@ def _draw_savings(ax: "Axes", colours: Colours, results: Results, compared: list
                 ax.plot([100 * share], [y], marker, color=colour, markersize=7, alpha=0.75)
             mean = 100 * _mean([share for share, _ in known])
             ax.plot([mean, mean], [y - 0.3, y + 0.3], color=colours.ink, linewidth=2)
-        paper = row.comparison.paper
-        if paper:
-            ax.axvline(100 * paper["saving"], color=colours.ink, linewidth=1, linestyle="--")
-            ax.annotate(
-                f"the paper {100 * paper['saving']:g} %",
-                (100 * paper["saving"], 0.55),
-                fontsize=8,
-                ha="center",
-                va="bottom",
-            )
+    for saved in {row.comparison.paper["saving"] for row in compared if row.comparison.paper}:
+        ax.axvline(100 * saved, color=colours.ink, linewidth=1, linestyle="--")
+        text = f"the paper: {100 * saved:g} % of updates "
+        ax.annotate(text, (100 * saved, 0.5), fontsize=9, ha="right", va="bottom")
     ax.axvline(0, color=colours.ink, linewidth=0.8)
     ax.set_yticks([-i for i in range(len(names))], names, fontsize=9)
     ax.set_ylim(-len(names) + 0.4, 1.0)

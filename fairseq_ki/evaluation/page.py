@@ -3,7 +3,7 @@
 import html
 import shlex
 
-from fairseq_ki.evaluation.figures import INK, SERIES, Picture
+from fairseq_ki.evaluation.picture import INK, SERIES, Picture
 from fairseq_ki.evaluation.results import Results, Run
 from fairseq_ki.evaluation.summary import (
     Compared,

@@ -4,9 +4,10 @@ import shlex
 from pathlib import Path
 
 from fairseq_ki.evaluation import results as results_json
-from fairseq_ki.evaluation.figures import pictures, require_matplotlib
+from fairseq_ki.evaluation.figures import pictures
 from fairseq_ki.evaluation.logs import read_log
 from fairseq_ki.evaluation.page import page, run_title
+from fairseq_ki.evaluation.picture import require_matplotlib
 from fairseq_ki.evaluation.results import Comparison, Results, Run, run_curves
 from fairseq_ki.evaluation.summary import (
     compare,
@@ -109,8 +110,8 @@ def from_logs(paths: list[Path]) -> Results:
 
 def evenly(updates: list[float], most: int = 6) -> list[int]:
     """At most ``most`` of the validated updates, evenly spread, the last among them."""
-    chosen = {updates[-1 - round(i * len(updates) / most)] for i in range(min(most, len(updates)))}
-    return sorted(int(u) for u in chosen)
+    points = min(most, len(updates))
+    return sorted(int(updates[-1 - i * len(updates) // points]) for i in range(points))
 
 
 def write_html(results: list[Results], path: Path) -> None:

@@ -64,6 +64,7 @@ class Run:
     Attributes:
         role: ``teacher``, ``alone``, ``inherited`` or empty.
         valid, train: curves as columns, losses in bits per row, ``wall`` in seconds.
+        ppl_at: validation PPL at the experiment's ``report_updates``, for who reads the file.
         paper: the paper's counterpart: ``{"name": ..., "valid_ppl": {updates: PPL}}``.
     """
 
@@ -256,7 +257,7 @@ def _build(kind: Any, value: Any, where: str) -> Any:
         return [_build(arguments[0], v, f"{where}[{i}]") for i, v in enumerate(value)]
     elif origin is dict and isinstance(value, dict):
         return {k: _build(arguments[1], v, f"{where}.{k}") for k, v in value.items()}
-    elif dataclasses.is_dataclass(kind) and isinstance(value, dict):
+    elif isinstance(kind, type) and dataclasses.is_dataclass(kind) and isinstance(value, dict):
         fields = typing.get_type_hints(kind)
         if set(value) != set(fields):
             raise ValueError(

@@ -1,5 +1,6 @@
 """A YAML file whose mistakes are named with file, line and what was expected."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -59,7 +60,7 @@ class CheckedYaml:
         raise RecipeError(f"{self.path}, line {line}: {name}: expected {expected}, found {found}")
 
     def mapping(
-        self, value: Any, known: dict[str, type], where: tuple, required: tuple[str, ...] = ()
+        self, value: Any, known: Mapping[str, type], where: tuple, required: tuple[str, ...] = ()
     ) -> dict[str, Any]:
         """A copy of ``value``, if it is a mapping with known keys of the right types only."""
         if not isinstance(value, dict):

@@ -37,8 +37,8 @@ def run_logged(command: list[str], log: Path, progress: Progress) -> float:
     """
     begun = time.monotonic()
     with _locked(log.parent) as lock, open(log, "ab") as output, open(log, "rb") as written:
-        for line in written:
-            progress.remember(line.decode(errors="replace"))
+        for earlier in written:
+            progress.remember(earlier.decode(errors="replace"))
         # a killed process may have left half a line
         output.write(b"\n" if output.tell() else b"")
         output.flush()

@@ -24,6 +24,9 @@ logger = logging.getLogger(__name__)
 
 MASK = "<mask>"
 
+# weights with one row for each symbol of the dictionary
+_BY_SYMBOL = ("embed_tokens.weight", "output_projection.weight", "lm_head.weight")
+
 
 @dataclass
 class KITeacherConfig(FairseqDataclass):
@@ -211,19 +214,27 @@ def build_from_state(
     The task's own ``build_model`` is not called: it belongs to the student.
     """
     keys = state["model"]
-    rows = next(v.size(0) for k, v in keys.items() if k.endswith("embed_tokens.weight"))
-    if rows != len(task.source_dictionary):
-        raise ValueError(
-            f"teacher {path}: expected {len(task.source_dictionary)} embedding rows (the "
-            f"dictionary's size), found {rows}"
-        )
+    expected = len(task.source_dictionary)
+    for key, value in keys.items():
+        # character and adaptive inputs have no embed_tokens.weight
+        if key.endswith(_BY_SYMBOL) and value.size(0) != expected:
+            raise ValueError(
+                f"teacher {path}: expected {expected} embedding rows (the dictionary's size) in "
+                f"{key}, found {value.size(0)}"
+            )
     model = models.build_model(saved.model, task, from_checkpoint=True)
     if not supports_head_input(model):
         raise ValueError(
             f"teacher {path}: expected {_wanted(causal)} with a plain output projection, found "
             f"{type(model).__name__} ({_name(saved)!r}) with another head"
         )
-    model.load_state_dict(keys, strict=True, model_cfg=saved.model)
+    try:
+        model.load_state_dict(keys, strict=True, model_cfg=saved.model)
+    except RuntimeError as e:
+        raise ValueError(
+            f"teacher {path}: expected weights that fit the architecture that it records "
+            f"({_name(saved)!r}), found others: {e}"
+        ) from None
     return model.float()
 
 
@@ -239,6 +250,7 @@ def check_positions(model: BaseFairseqModel, needed: int, path: str) -> None:
     """Refuse a teacher that has fewer positions than the student's samples have tokens."""
     if model.max_positions() < needed:
         raise ValueError(
-            f"teacher {path}: expected at least {needed} positions (--tokens-per-sample of the "
-            f"student), found {model.max_positions()}; shorten --tokens-per-sample"
+            f"teacher {path}: expected at least {needed} positions (the student's longest "
+            f"sample), found {model.max_positions()}; lower the student's --tokens-per-sample, "
+            "and its --max-positions or --max-target-positions where it has more"
         )

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from fairseq_ki.objective.divergence import bucket_mass
 from fairseq_ki.objective.signals import Signal, SparseSignal
 
 
@@ -57,7 +58,7 @@ def block_losses(
 
     tau, sparse, mass = blend.tau, None, 1.0
     if isinstance(blend.signal, SparseSignal):
-        sparse = _rows(blend.signal, at, silent, z.dtype)
+        sparse = _rows(blend.signal, at, silent, z)
         compared, lse, norm = _against_sparse(z, sparse, tau, scratch)
         mass = sparse.probs.sum(-1, keepdim=True)
         if sparse.tail is not None:
@@ -161,20 +162,19 @@ def _against_dense(
     return [kl, said_lse - said_right, agree], lse, norm
 
 
-def _rows(
-    signal: SparseSignal, at: slice, silent: Tensor | None, dtype: torch.dtype
-) -> SparseSignal:
+def _rows(signal: SparseSignal, at: slice, silent: Tensor | None, z: Tensor) -> SparseSignal:
     """The rows ``at`` in the types of the block, without probabilities where silent."""
-    probs, tail = signal.probs[at].to(dtype), signal.tail
-    tail = None if tail is None else tail[at].to(dtype)
+    probs, tail = signal.probs[at].to(z.dtype), signal.tail
     if silent is not None:
         probs = probs.masked_fill(silent, 0.0)
-        tail = None if tail is None else tail.masked_fill(silent.squeeze(1), 0.0)
+    if tail is not None:
+        tail = bucket_mass(tail[at].to(z.dtype), probs > 0, z.shape[1])
+        tail = tail if silent is None else tail.masked_fill(silent.squeeze(1), 0.0)
     return replace(
         signal,
         ids=signal.ids[at].long(),
         probs=probs,
-        target_log_prob=signal.target_log_prob[at].to(dtype),
+        target_log_prob=signal.target_log_prob[at].to(z.dtype),
         top1=signal.top1[at].long(),
         tail=tail,
     )
@@ -190,7 +190,7 @@ def _against_sparse(
     lse_rest = None
     if tail is not None:
         # Soft-max over the ids that are not listed: the tail bucket's share of the target. Over
-        # all ids where there is no mass, so that an empty bucket (K = V) makes no NaN.
+        # all ids where there is no mass: the bucket may be empty there.
         cut = torch.where((p > 0) & (tail > 0).unsqueeze(1), -torch.inf, torch.inf).to(z.dtype)
         rest = torch.div(z, tau, out=at_tau).scatter_reduce_(1, ids, cut, "amin")
         lse_rest = _softmax(rest, said_at_tau)

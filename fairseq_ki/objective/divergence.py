@@ -89,7 +89,8 @@ def tail_kl(student_logits: Tensor, ids: Tensor, probs: Tensor, tail: Tensor, ta
         student_logits: (N, V).
         ids: (N, K) integer token ids.
         probs: (N, K) the teacher's probabilities at tau, not re-normalised, 0 as padding.
-        tail: (N,) the teacher's mass at tau on the ids that are not listed.
+        tail: (N,) the teacher's mass at tau on the ids that are not listed; taken as 0 where
+            none is left out (K = V), however it was rounded.
         tau: temperature, > 0.
 
     Returns:
@@ -100,14 +101,20 @@ def tail_kl(student_logits: Tensor, ids: Tensor, probs: Tensor, tail: Tensor, ta
         raise ValueError(
             f"tail mass: expected shape {tuple(probs.shape[:1])}, got {tuple(tail.shape)}"
         )
-    z, t = _wide(student_logits) / tau, _wide(tail)
+    z, listed = _wide(student_logits) / tau, probs > 0
+    t = bucket_mass(_wide(tail), listed, z.shape[1])
     # log(1 - sum q) loses all digits when the listed ids hold nearly all the mass, so the bucket
     # is summed over its own ids instead. Rows without a tail keep every id: their bucket may be
-    # empty (K = V), and the gradient of an empty log-sum-exp is not a number.
-    listed = (probs > 0) & (t > 0).unsqueeze(1)
-    outside = torch.zeros_like(z).scatter_reduce_(1, ids.long(), listed.to(z.dtype), "amax")
-    log_q_tail = z.masked_fill(outside > 0, -math.inf).logsumexp(-1) - z.logsumexp(-1)
+    # empty, and the gradient of an empty log-sum-exp is not a number.
+    cut = (listed & (t > 0).unsqueeze(1)).to(z.dtype)
+    cut = torch.zeros_like(z).scatter_reduce_(1, ids.long(), cut, "amax") > 0
+    log_q_tail = z.masked_fill(cut, -math.inf).logsumexp(-1) - z.logsumexp(-1)
     return listed_part + (torch.xlogy(t, t) - t * log_q_tail).sum()
+
+
+def bucket_mass(tail: Tensor, listed: Tensor, vocab: int) -> Tensor:
+    """tail (N,), but 0 in rows where listed (N, K) leaves none of vocab ids for the bucket."""
+    return tail.masked_fill(listed.sum(-1) >= vocab, 0.0)
 
 
 def inheritance_objective(

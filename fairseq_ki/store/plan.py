@@ -172,8 +172,8 @@ class Plan:
             if split.fingerprint == fingerprint:
                 if split.blocks != blocks:
                     raise MismatchError(
-                        f"{self.called(index)}: the store has {split.blocks} blocks, the run's data "
-                        f"{blocks}; the options that cut blocks differ"
+                        f"{self.called(index)}: the store has {split.blocks} blocks, the run's "
+                        f"data {blocks}; the options that cut blocks differ"
                     )
                 return index
         known = ", ".join(f"{split.name} {split.fingerprint}" for split in self.splits)

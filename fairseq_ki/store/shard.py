@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import errno
 import os
-import stat
 import struct
 import zlib
 from pathlib import Path
@@ -14,6 +12,7 @@ import numpy as np
 
 from .errors import DamageError
 from .plan import Plan, Shard
+from .regular_file import open_regular
 
 MAGIC = b"KISHARD\n"
 VERSION = 1
@@ -77,16 +76,10 @@ class ShardFile:
         self._plan = plan
         self._max_record = RECORD_HEAD_BYTES + plan.encoding.max_body(plan.max_rows)
         try:
-            # A FIFO would block and a link could lead out of the store; neither is ever written.
-            self._fd = os.open(self.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-        except OSError as error:
-            if error.errno not in (errno.ENOENT, errno.ELOOP, errno.ENXIO):
-                raise
-            raise DamageError(f"{self.path}: expected a regular file, found {error}") from error
-        status = os.fstat(self._fd)
-        if not stat.S_ISREG(status.st_mode):
-            raise DamageError(f"{self.path}: expected a regular file, found something else")
-        self.bytes = status.st_size
+            self._fd = open_regular(self.path)
+        except FileNotFoundError as error:
+            raise DamageError(f"{self.path}: expected a shard of the store, found none") from error
+        self.bytes = os.fstat(self._fd).st_size
         header = self._read(0, HEADER_BYTES)
         self.rows = _HEADER.unpack_from(header)[6]
         expected = pack_header(shard, fingerprint, self.rows, self.bytes)

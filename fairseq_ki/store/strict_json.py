@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import DamageError
+from .regular_file import open_regular
 
 _LARGEST_FILE = 256 << 20
 
@@ -30,11 +31,13 @@ def pretty(value: Any) -> bytes:
 
 def read_json(path: Path) -> dict[str, Any]:
     """The object a file holds. Raises DamageError where it is not one, FileNotFoundError as is."""
-    size = os.stat(path).st_size
-    if size > _LARGEST_FILE:
-        raise DamageError(f"{path}: expected at most {_LARGEST_FILE} bytes, found {size}")
+    with os.fdopen(open_regular(path), "rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > _LARGEST_FILE:
+            raise DamageError(f"{path}: expected at most {_LARGEST_FILE} bytes, found {size}")
+        content = file.read(_LARGEST_FILE)
     try:
-        value = json.loads(path.read_bytes().decode(), parse_constant=_refuse_constant)
+        value = json.loads(content.decode(), parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
         raise DamageError(f"{path}: expected JSON, found {error}") from error
     if not isinstance(value, dict):

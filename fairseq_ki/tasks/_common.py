@@ -68,12 +68,12 @@ class KITaskMixin:
     """Mixed into a fairseq task class, before it in the bases.
 
     The subclass gives ``config`` (its options, whatever fairseq's base class calls them),
-    ``causal`` and ``longest_sample``. The signal source belongs to the task's ``inheritance``, a
-    plain object: nothing that fairseq trains, wraps or saves ever holds the teacher.
+    and ``causal``. The signal source belongs to the task's ``inheritance``, a plain object:
+    nothing that fairseq trains, wraps or saves ever holds the teacher.
     """
 
     causal: bool
-    longest_sample: int  # in tokens, special ones included
+    student_positions: int = 0
     inheritance: Inheritance | None = None
     reading: ReadingSwitch
     _opened: SignalSource | None = None
@@ -91,6 +91,15 @@ class KITaskMixin:
         return sample["target"].ne(self.source_dictionary.pad())
 
     @property
+    def longest_sample(self) -> int:
+        """In tokens, special ones included."""
+        longest = self.config.tokens_per_sample
+        if plain(self.config.sample_break_mode) != "none":
+            # a long sentence stays whole; fairseq skips what exceeds the student's positions
+            longest = max(longest, self.student_positions)
+        return longest
+
+    @property
     def names_teacher(self) -> bool:
         """True if this run was asked to inherit, even if its teacher is silent by now."""
         return self.config.ki_teacher is not None or self.config.ki_store is not None
@@ -104,21 +113,22 @@ class KITaskMixin:
     def build_model(self, cfg, from_checkpoint: bool = False):
         model = super().build_model(cfg, from_checkpoint)
         self._trains = not from_checkpoint
+        self.student_positions = model.max_positions()
         if self.names_teacher and self._trains:
             self._check_options()
-            self.check_teachable()
+            self.check_teachable(model)
             if not self._restores():
                 # a fresh run: a wrong teacher should stop it before hours of other work
                 self._opened = self.open_source()
         return model
 
-    def build_criterion(self, cfg, from_checkpoint: bool = False):
-        criterion = super().build_criterion(cfg, from_checkpoint)
+    def build_criterion(self, cfg, **kwargs):
+        criterion = super().build_criterion(cfg, **kwargs)
         self.inheritance = getattr(criterion, "inheritance", None)
         return criterion
 
-    def check_teachable(self) -> None:
-        """Refuse host options that no teacher can follow; overridden where a task has some."""
+    def check_teachable(self, model: torch.nn.Module) -> None:
+        """Refuse host options and students that no teacher can follow; overridden by tasks."""
 
     def store_settings(self) -> dict:
         """What fixes blocks and masks, by fairseq's names: a store has to agree in all of it."""

@@ -30,9 +30,9 @@ class KILanguageModelingTask(KITaskMixin, LanguageModelingTask):
     @property
     def longest_sample(self) -> int:
         # --add-bos-token prepends to every block
-        return self.args.tokens_per_sample + bool(self.args.add_bos_token)
+        return super().longest_sample + bool(self.args.add_bos_token)
 
-    def check_teachable(self) -> None:
+    def check_teachable(self, model) -> None:
         if self.targets != ["future"]:
             raise ValueError(
                 "--ki-teacher: expected to predict the next token (the default), found targets "
@@ -43,6 +43,11 @@ class KILanguageModelingTask(KITaskMixin, LanguageModelingTask):
                 "--ki-teacher: expected the whole dictionary as output, found "
                 f"--output-dictionary-size {self.args.output_dictionary_size}; drop it, or the "
                 "teacher"
+            )
+        if getattr(model.decoder, "adaptive_softmax", None) is not None:
+            raise ValueError(
+                "--ki-teacher: expected a student with one soft-max over all tokens, found "
+                "--adaptive-softmax-cutoff; drop it, or the teacher"
             )
         if self.args.tpu:
             raise ValueError("--ki-teacher: expected a CPU or CUDA device, found --tpu")

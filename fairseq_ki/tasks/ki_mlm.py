@@ -55,11 +55,7 @@ class KIMaskedLMTask(KITaskMixin, MaskedLMTask):
     def config(self) -> KIMaskedLMConfig:
         return self.cfg
 
-    @property
-    def longest_sample(self) -> int:
-        return self.cfg.tokens_per_sample
-
-    def check_teachable(self) -> None:
+    def check_teachable(self, model) -> None:
         for option in ("skip_masking", "d2v2_multi", "tpu"):
             if getattr(self.cfg, option, False):
                 flag = "--" + option.replace("_", "-")

@@ -29,7 +29,7 @@ def inner(updates, loss=5.0, wall=0, **more):
 
 
 def valid(updates, loss):
-    return f'{{"epoch": 1, "valid_loss": "{loss}", "valid_ppl": "1", "valid_num_updates": "{updates}"}}'
+    return f'{{"valid_loss": "{loss}", "valid_ppl": "1", "valid_num_updates": "{updates}"}}'
 
 
 def test_printed_form():

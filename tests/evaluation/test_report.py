@@ -89,9 +89,8 @@ def write_log(path, losses, rate=None):
     lines = []
     for i, loss in enumerate(losses, 1):
         lines.append(f'{{"loss": "{loss}", "wall": "{i}", "num_updates": "{100 * i}"{more}}}')
-        lines.append(
-            f'{{"valid_loss": "{loss}", "valid_ppl": "{2**loss}", "valid_num_updates": "{100 * i}"}}'
-        )
+        valid = f'"valid_loss": "{loss}", "valid_ppl": "{2**loss}"'
+        lines.append(f'{{{valid}, "valid_num_updates": "{100 * i}"}}')
     path.write_text("\n".join(lines))
 
 

@@ -33,7 +33,7 @@ def encoded(corpus: Path, spm: Path, tmp_path_factory: pytest.TempPathFactory) -
     folder = tmp_path_factory.mktemp("encoded")
     for split in ("train", "valid"):
         source, target = corpus / f"{split}.txt", folder / f"{split}.pieces"
-        encode.main([str(source), str(target), "--model", str(spm / "spm.model")])
+        encode.main([str(source), "--out", str(target), "--model", f"{spm}/spm.model"])
     return folder
 
 
@@ -60,7 +60,7 @@ def test_fast_writes_the_bytes_of_fairseq_preprocess(
 
 
 def write_fairseqs_way(path: Path, model: Path, dictionary: Dictionary, prefix: Path) -> None:
-    encode.main([str(path), f"{prefix}.pieces", "--model", str(model), "--overwrite"])
+    encode.main([str(path), "--out", f"{prefix}.pieces", "--model", str(model), "--overwrite"])
     FileBinarizer.multiprocess_dataset(
         f"{prefix}.pieces",
         "mmap",

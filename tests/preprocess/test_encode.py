@@ -8,7 +8,7 @@ from _vocabulary import load_model
 
 
 def run(source: Path, target: Path, spm: Path, *options: str) -> list[str]:
-    encode.main([str(source), str(target), "--model", str(spm / "spm.model"), *options])
+    encode.main([str(source), "--out", str(target), "--model", f"{spm}/spm.model", *options])
     return target.read_bytes().decode().removesuffix("\n").split("\n")
 
 

@@ -3,6 +3,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# The same examples in every run, and no time limit on a machine that others share.
+settings.register_profile("store", derandomize=True, deadline=None)
+settings.load_profile("store")
 
 
 @pytest.fixture(scope="session")

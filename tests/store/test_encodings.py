@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
 from fairseq_ki.store import (
     ZERO,
@@ -61,7 +62,7 @@ def as_dicts(rows):
     ]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(encodings(), st.integers(0, 9), st.floats(0.0, 8.0), st.integers(0, 99))
 def test_round_trip(synthetic, encoding, n, sharpness, seed):
     rows = select(synthetic, encoding, n, sharpness, seed)
@@ -78,7 +79,7 @@ def test_round_trip(synthetic, encoding, n, sharpness, seed):
     assert encoding.encode(again) == body  # canonical
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(encodings(), st.integers(0, 5), st.binary(max_size=400))
 def test_any_bytes_give_rows_or_an_error(encoding, n, body):
     try:
@@ -88,7 +89,7 @@ def test_any_bytes_give_rows_or_an_error(encoding, n, body):
     assert len(rows) == n
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(encodings(), st.integers(1, 4), st.integers(-3, 3).filter(bool))
 def test_a_body_of_another_length_is_refused(synthetic, encoding, n, longer):
     body = encoding.encode(select(synthetic, encoding, n, 2.0))
@@ -178,6 +179,26 @@ def test_forecast_is_what_is_stored(encoding, exponent):
     per_row, distinct = stored_bytes(encoding, logprobs)
     assert bytes_per_row(encoding, 40, distinct) == pytest.approx(per_row, rel=0.03)
     assert bytes_per_row(encoding, 40) >= 0.99 * per_row
+
+
+@pytest.mark.parametrize("tau", [1.0, 2.0])
+def test_stored_counts_are_unbiased(synthetic, tau):
+    """Chi-square at 1 % of the counts of 40 blocks of 100 rows that share one distribution.
+
+    Rows or blocks that shared random numbers would fail it, too: it counts them as independent.
+    """
+    encoding, n = Sampled(60, draws=50, tau=tau), 100
+    row = synthetic.make_logprobs(0, 1, 0, 1, vocabulary=60, sharpness=1.5)
+    probability = np.exp(row[0].astype(np.float64) / tau)
+    expected = probability / probability.sum() * 40 * n * 50
+    found = np.zeros(60)
+    for block in range(40):
+        uniform = encoding.uniforms("a" * 64, 1, block, n)
+        rows = encoding.select(np.repeat(row, n, axis=0), np.zeros(n, np.int64), uniform)
+        rows = encoding.decode(encoding.encode(rows), n)
+        np.add.at(found, rows.ids, rows.values)
+    assert expected.min() > 5
+    assert stats.chisquare(found, expected).pvalue > 0.01
 
 
 def test_probabilities_of_zero_are_kept_as_zero():

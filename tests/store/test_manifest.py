@@ -1,6 +1,7 @@
 """What a finished store says of itself, and everything that it may not say."""
 
 import json
+import os
 import shutil
 
 import pytest
@@ -145,6 +146,25 @@ def test_what_is_no_manifest_is_refused(tmp_path, content, message):
     (tmp_path / "manifest.json").write_bytes(content)
     with pytest.raises(DamageError, match=message):
         Manifest.load(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["link", "device", "fifo", "directory", "huge"])
+def test_only_a_regular_file_of_sane_size_is_a_manifest(directory, kind):
+    path = directory / "manifest.json"
+    moved = path.rename(directory / "elsewhere")
+    if kind == "link":
+        path.symlink_to(moved)
+    elif kind == "device":
+        path.symlink_to("/dev/zero")
+    elif kind == "fifo":
+        os.mkfifo(path)
+    elif kind == "directory":
+        path.mkdir()
+    else:
+        path.touch()
+        os.truncate(path, 1 << 40)
+    with pytest.raises(DamageError, match=r"expected a regular file|expected at most [0-9]+ bytes"):
+        Manifest.load(directory)
 
 
 def test_a_changed_manifest_is_refused(directory):

@@ -1,0 +1,107 @@
+"""Command lines, folders, and what identifies a run."""
+
+import shlex
+import sys
+
+import pytest
+
+from fairseq_ki.experiments import driver
+from fairseq_ki.experiments.corpus import fingerprint
+from fairseq_ki.experiments.plan import USER_DIR, plan
+from fairseq_ki.experiments.recipe import load
+
+RECIPE = """\
+name: x
+data: "{out}/data-bin"
+common: {task: ki_mlm, adam-betas: "(0.9, 0.98)"}
+runs:
+  teacher: {seed: 7, options: {arch: a}}
+  ki: {teachers: [teacher], options: {arch: b, ki-teacher: "{runs.teacher}/checkpoint_best.pt"}}
+  probe: {kind: command, command: [probe, "{runs.ki}", "{data}", "{folder}", "{seed}", '{"a": 1}']}
+"""
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    (tmp_path / "recipe.yaml").write_text(RECIPE)
+    return load(tmp_path / "recipe.yaml")
+
+
+def by_name(jobs):
+    return {(job.spec.name, job.seed): job for job in jobs}
+
+
+def test_commands(recipe, tmp_path):
+    out = tmp_path / "out"
+    jobs = plan(recipe, out, [1, 2])
+    # a run with a seed of its own is done once
+    names = [(j.spec.name, j.seed) for j in jobs]
+    assert names == [("teacher", 7), ("ki", 1), ("probe", 1), ("ki", 2), ("probe", 2)]
+    ki = by_name(jobs)["ki", 2]
+    assert ki.folder == out / "ki" / "seed2"
+    expected = (
+        f"{sys.executable} -m fairseq_cli.train {out}/data-bin --user-dir {USER_DIR} "
+        f"--task ki_mlm --adam-betas '(0.9, 0.98)' --arch b "
+        f"--ki-teacher {out}/teacher/seed7/checkpoint_best.pt --seed 2 "
+        f"--save-dir {out}/ki/seed2 --log-format json"
+    )
+    assert shlex.join(ki.command) == expected
+    probe = by_name(jobs)["probe", 1]
+    assert probe.command == [
+        "probe", str(out / "ki/seed1"), f"{out}/data-bin", str(out / "probe/seed1"), "1", '{"a": 1}'
+    ]  # fmt: skip
+
+
+def test_dry_run_prints_every_command_and_needs_no_data(recipe, tmp_path, capsys):
+    driver.print_commands(recipe, tmp_path / "out", [1, 2])
+    lines = [x for x in capsys.readouterr().out.splitlines() if not x.startswith("#")]
+    commands = [job.command for job in plan(recipe, tmp_path / "out", [1, 2])]
+    assert [shlex.split(line) for line in lines] == commands
+    assert not (tmp_path / "out").exists()
+
+
+def test_signature_follows_what_decides_the_result(recipe, tmp_path):
+    def signatures(recipe, out="out", data="d"):
+        jobs = by_name(plan(recipe, tmp_path / out, [1]))
+        return {name: job.signature(lambda _: data) for (name, _), job in jobs.items()}
+
+    base = signatures(recipe)
+    assert signatures(recipe, out="moved") == base
+    other_data = signatures(recipe, data="e")
+    assert all(other_data[name] != base[name] for name in base)
+
+    def edited(old, new):
+        (tmp_path / "recipe.yaml").write_text(RECIPE.replace(old, new))
+        return signatures(load(tmp_path / "recipe.yaml"))
+
+    teacher = edited("{arch: a}", "{arch: c}")
+    assert all(teacher[name] != base[name] for name in base)  # what it taught changes too
+    student = edited("arch: b", "arch: c")
+    assert student["teacher"] == base["teacher"]
+    assert student["ki"] != base["ki"]
+    assert student["probe"] != base["probe"]
+
+
+def test_fingerprint_of_data(data_bin, tmp_path):
+    first = fingerprint(str(data_bin))
+    assert len(first["sha256"]) == 64
+    assert "description" not in first
+    copy = tmp_path / "bin"
+    copy.mkdir()
+    for file in data_bin.iterdir():
+        (copy / file.name).write_bytes(file.read_bytes())
+    (copy / "preprocess.log").write_text("noise")
+    assert fingerprint(str(copy))["sha256"] == first["sha256"]
+    (copy / "corpus.json").write_text('{"made_by": "me", "splits": {"train": {"lines": 3}}}')
+    described = fingerprint(str(copy))
+    assert described["description"] == {"made by": "me", "train": "lines 3"}
+    assert described["sha256"] == first["sha256"]
+    (copy / "train.bin").write_bytes(b"x")
+    assert fingerprint(str(copy))["sha256"] != first["sha256"]
+    both = fingerprint(f"{data_bin}:{copy}")
+    assert both["sha256"] not in (first["sha256"], described["sha256"])
+
+
+def test_data_that_is_not_there(tmp_path):
+    with pytest.raises(ValueError, match=r"nowhere: expected a data-bin .*dict\.txt"):
+        fingerprint(str(tmp_path / "nowhere"))
