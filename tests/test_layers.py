@@ -18,6 +18,7 @@ ALLOWED = {
     "data": {"compat", "objective", "store", "models", "teachers"},
     "criterions": {"compat", "objective", "models", "teachers"},
     "tasks": {"compat", "objective", "store", "models", "teachers", "data", "criterions"},
+    "capture": {"compat", "objective", "store", "models", "teachers", "data", "tasks"},
     "growth": {"compat", "objective", "models", "teachers"},
     "convert": {"compat", "objective", "models", "teachers"},
     "evaluation": {"compat", "objective", "models", "teachers"},

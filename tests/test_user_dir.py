@@ -63,3 +63,25 @@ fairseq_cli.train.cli_main()
 """
     done = run(["-c", code], REPO)
     assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_through_hydra(data_bin, teacher, tmp_path):
+    (tmp_path / "ki.yaml").write_text(
+        f"""# @package _group_
+common: {{cpu: true, user_dir: {REPO / "fairseq_ki"}, log_format: json, log_interval: 1}}
+task: {{_name: ki_mlm, data: {data_bin}, tokens_per_sample: 32, ki_teacher: {teacher}}}
+criterion: {{_name: ki, ki_steps: 2}}
+dataset: {{batch_size: 8, num_workers: 0, disable_validation: true}}
+optimizer: {{_name: adam, adam_betas: "(0.9,0.98)"}}
+lr_scheduler: {{_name: fixed}}
+optimization: {{max_update: 3, lr: [0.001]}}
+checkpoint: {{no_save: true}}
+model: {{_name: roberta, encoder_layers: 1, encoder_embed_dim: 16, encoder_ffn_embed_dim: 16,
+        encoder_attention_heads: 2, max_positions: 32}}
+"""
+    )
+    program = Path(sys.executable).parent / "fairseq-hydra-train"
+    done = run([str(program), "--config-dir", str(tmp_path), "--config-name", "ki"], tmp_path)
+    output = done.stdout + done.stderr
+    assert "done training" in output, output[-2000:]
+    assert [line for line in output.splitlines() if '"ki_rate": "0.5"' in line]

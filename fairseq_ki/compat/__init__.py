@@ -5,7 +5,12 @@ the options, before a command's main function runs, so functions that commands l
 modules can still be replaced. :data:`PATCHES` lists every deviation with its reason.
 """
 
-from fairseq_ki.compat import (
+import logging
+
+# said by fairseq at every import, about a writer that its language models do not use
+logging.getLogger("fairseq.tasks.text_to_speech").setLevel(logging.WARNING)
+
+from fairseq_ki.compat import (  # noqa: E402
     checkpoint_reading,
     checkpoint_recovery,
     checkpoint_writing,
@@ -16,14 +21,14 @@ from fairseq_ki.compat import (
     precision,
     warnings_of_the_host,
 )
-from fairseq_ki.compat.checkpoint_reading import (
+from fairseq_ki.compat.checkpoint_reading import (  # noqa: E402
     CheckpointError,
     UnreadableCheckpointError,
     UnsafeCheckpointError,
     load_checkpoint,
 )
-from fairseq_ki.compat.checkpoint_writing import CheckpointWriteError, write_whole
-from fairseq_ki.compat.patching import CompatError, Patch
+from fairseq_ki.compat.checkpoint_writing import CheckpointWriteError, write_whole  # noqa: E402
+from fairseq_ki.compat.patching import CompatError, Patch  # noqa: E402
 
 __all__ = [
     "PATCHES",

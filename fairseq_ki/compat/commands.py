@@ -5,7 +5,7 @@ from collections.abc import Callable
 from fairseq.distributed import utils as distributed_utils
 
 from fairseq_ki.compat.cpu_ranks import connect_ranks
-from fairseq_ki.compat.patching import CompatError, replace
+from fairseq_ki.compat.patching import replace
 
 
 def _prepared(original: Callable) -> Callable:
@@ -13,11 +13,22 @@ def _prepared(original: Callable) -> Callable:
         try:
             connect_ranks(cfg)
             return original(cfg, main, **kwargs)
-        except CompatError as error:
+        except ValueError as error:
+            if not raised_here(error):
+                raise
             # one line for what a user can mend; a traceback would bury it
             raise SystemExit(f"error: {error}") from error
 
     return call_main
+
+
+def raised_here(error: BaseException) -> bool:
+    """True if this package's own code raised the error, and so worded it for the user."""
+    innermost = error.__traceback__
+    while innermost is not None and innermost.tb_next is not None:
+        innermost = innermost.tb_next
+    module = innermost.tb_frame.f_globals.get("__name__", "") if innermost else ""
+    return module.partition(".")[0] == __name__.partition(".")[0]
 
 
 def prepare_commands() -> bool:

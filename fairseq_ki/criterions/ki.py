@@ -139,12 +139,11 @@ class KICriterion(FairseqCriterion):
         return dense_terms(logits, target, signal, rate, temperature)
 
     def _fuses(self, student, rows: int) -> bool:
-        vocabulary = len(self.task.target_dictionary)
         return (
             self.head_outside
             and supports_head_input(student)
             and not has_quant_noise(student)
-            and prefer_fused(rows, vocabulary)
+            and prefer_fused(rows)
         )
 
     def _signal(self, sample: dict, rows: Tensor):

@@ -11,7 +11,8 @@ from fairseq.data import BaseWrapperDataset
 from fairseq.data.fairseq_dataset import FairseqDataset
 from torch import Tensor
 
-from fairseq_ki.store import ZERO, Rows, StoreReader, sample_checksum
+from fairseq_ki.data.blocks import Blocks
+from fairseq_ki.store import FINGERPRINTED_SAMPLES, ZERO, Rows, StoreReader, sample_checksum
 from fairseq_ki.teachers.stored import STORED
 
 
@@ -44,6 +45,17 @@ class SplitRows:
     def set_epoch(self, epoch: int) -> None:
         """A mask epoch, from 1."""
         self.epoch = epoch
+
+    def check_first(self, blocks: Blocks, epoch: int, pad: int) -> None:
+        """Compare the first samples of a mask epoch: tells at once what each read would tell.
+
+        Raises:
+            MismatchError: where masks, blocks or inputs differ.
+        """
+        blocks.set_epoch(epoch)
+        first = range(min(len(blocks), FINGERPRINTED_SAMPLES))
+        checksums = [checksum_of(*blocks[block], pad) for block in first]
+        self.reader.manifest.check_samples(self.split, epoch, checksums)
 
     def read(self, block: int, source: Tensor, target: Tensor, pad: int) -> Rows:
         """The rows of one sample; MismatchError if the store's is another sample.

@@ -56,7 +56,8 @@ def block_losses(
     right = z.gather(1, y).squeeze(1)
     z_sum = z.sum(-1) if blend.smoothing else 0.0
 
-    tau, sparse, mass = blend.tau, None, 1.0
+    tau, sparse = blend.tau, None
+    mass: float | Tensor = 1.0  # of the target; it may be less on sampled or padded rows
     if isinstance(blend.signal, SparseSignal):
         sparse = _rows(blend.signal, at, silent, z)
         compared, lse, norm = _against_sparse(z, sparse, tau, scratch)
@@ -69,7 +70,7 @@ def block_losses(
         compared, lse, norm = _against_dense(z, said, y, tau, scratch)
     else:
         tau, mass = 1.0, 0.0
-        _, lse, norm = _softmaxes(z, tau, at_tau, at_one)
+        _, lse, norm = _softmaxes(z, z.amax(-1), tau, at_tau, at_one)
         compared = [torch.zeros_like(lse)] * 3
     ce = lse - right
     self_learning = ce
@@ -106,18 +107,18 @@ def _add_scaled_(z: Tensor, x: Tensor, factor: float | Tensor) -> None:
         z.add_(x, alpha=factor)
 
 
-def _softmax(z: Tensor, out: Tensor) -> Tensor:
-    """out = softmax(z) by rows; returns the log-sum-exp (C,) of z.
+def _softmax(z: Tensor, largest: Tensor, out: Tensor) -> Tensor:
+    """out = softmax(z) by rows, whose largest values (C,) are known; returns the log-sum-exp (C,).
 
     The latter comes from the largest probability: at least 1 / V, so its log is exact, and it
     costs no second exponential.
     """
     torch.softmax(z, -1, out=out)
-    return z.amax(-1) - out.amax(-1).log()
+    return largest - out.amax(-1).log()
 
 
 def _softmaxes(
-    z: Tensor, tau: float, at_tau: Tensor, at_one: Tensor
+    z: Tensor, largest: Tensor, tau: float, at_tau: Tensor, at_one: Tensor
 ) -> tuple[Tensor, Tensor, float | Tensor]:
     """Soft-maxes at tau and at 1; divides z by tau on the way.
 
@@ -126,16 +127,16 @@ def _softmaxes(
         to be a soft-max: 1 or (C, 1). At tau = 1 ``at_one`` is left alone: it would be at_tau.
     """
     if tau == 1.0:
-        lse = _softmax(z, at_tau)
+        lse = _softmax(z, largest, at_tau)
         return lse, lse, 1.0
     if tau == 2.0:
         # softmax(z) is softmax(z / 2) squared and normalised: at the temperature that is used
         # most, that spares the second exponential
-        lse_tau = _softmax(z.mul_(0.5), at_tau)
+        lse_tau = _softmax(z.div_(tau), largest / tau, at_tau)
         norm = torch.mul(at_tau, at_tau, out=at_one).sum(-1, keepdim=True)
         return lse_tau, 2.0 * lse_tau + norm.log().squeeze(1), norm
-    lse = _softmax(z, at_one)
-    return _softmax(z.div_(tau), at_tau), lse, 1.0
+    lse = _softmax(z, largest, at_one)
+    return _softmax(z.div_(tau), largest / tau, at_tau), lse, 1.0
 
 
 def _against_dense(
@@ -150,16 +151,16 @@ def _against_dense(
     """
     at_one, at_tau, said_at_tau = scratch
     # the largest sum is the sum of the largest only if both have their first id in common
-    first = torch.add(z, said, out=at_one).amax(-1)
-    agree = (first == z.amax(-1) + said.amax(-1)).to(z.dtype)
+    largest, said_largest = z.amax(-1), said.amax(-1)
+    agree = torch.add(z, said, out=at_one).amax(-1) == largest + said_largest
     said_right = said.gather(1, y).squeeze(1)
-    said_lse_tau, said_lse, _ = _softmaxes(said, tau, said_at_tau, at_one)
-    lse_tau, lse, norm = _softmaxes(z, tau, at_tau, at_one)
+    said_lse_tau, said_lse, _ = _softmaxes(said, said_largest, tau, said_at_tau, at_one)
+    lse_tau, lse, norm = _softmaxes(z, largest, tau, at_tau, at_one)
     # The difference of the logits first: identical ones then give exactly 0. An id that the
     # teacher cannot say has -inf, and 0 * -inf must be 0.
     said.sub_(z).clamp_(min=torch.finfo(z.dtype).min)
     kl = said.mul_(said_at_tau).sum(-1) - said_lse_tau + lse_tau
-    return [kl, said_lse - said_right, agree], lse, norm
+    return [kl, said_lse - said_right, agree.to(kl)], lse, norm
 
 
 def _rows(signal: SparseSignal, at: slice, silent: Tensor | None, z: Tensor) -> SparseSignal:
@@ -186,17 +187,18 @@ def _against_sparse(
     """As `_against_dense`; the third buffer is left alone unless the signal has a tail."""
     at_one, at_tau, said_at_tau = scratch
     ids, p, tail = signal.ids, signal.probs, signal.tail
-    agree = (z.gather(1, signal.top1.unsqueeze(1)).squeeze(1) == z.amax(-1)).to(z.dtype)
-    lse_rest = None
+    largest = z.amax(-1)
+    agree = z.gather(1, signal.top1.unsqueeze(1)).squeeze(1) == largest
+    lse_rest = z.new_zeros(())
     if tail is not None:
         # Soft-max over the ids that are not listed: the tail bucket's share of the target. Over
         # all ids where there is no mass: the bucket may be empty there.
         cut = torch.where((p > 0) & (tail > 0).unsqueeze(1), -torch.inf, torch.inf).to(z.dtype)
         rest = torch.div(z, tau, out=at_tau).scatter_reduce_(1, ids, cut, "amin")
-        lse_rest = _softmax(rest, said_at_tau)
+        lse_rest = _softmax(rest, rest.amax(-1), said_at_tau)
         said_at_tau.mul_(tail.unsqueeze(1)).scatter_add_(1, ids, p)
-    lse_tau, lse, norm = _softmaxes(z, tau, at_tau, at_one)
+    lse_tau, lse, norm = _softmaxes(z, largest, tau, at_tau, at_one)
     kl = (torch.xlogy(p, p) - p * (z.gather(1, ids) - lse_tau.unsqueeze(1))).sum(-1)
     if tail is not None:
         kl += torch.xlogy(tail, tail) - tail * (lse_rest - lse_tau)
-    return [kl, -signal.target_log_prob, agree], lse, norm
+    return [kl, -signal.target_log_prob, agree.to(kl)], lse, norm

@@ -25,7 +25,7 @@ from fairseq_ki.objective.signals import DenseSignal, HeadSignal, Signal, Sparse
 # stay in the cache from one pass to the next, large enough to hide the cost of a call.
 # In elements of one (rows, V) buffer.
 _CHUNK = {"cpu": 1 << 24, "cuda": 1 << 26}
-_BLOCK = {"cpu": 1 << 19, "cuda": 1 << 24}
+_BLOCK = {"cpu": 1 << 21, "cuda": 1 << 24}
 
 # torch >= 2.8: matrix products of half inputs with a float32 result, on CUDA
 _MM_OUT_DTYPE = "dtype" in torch.ops.aten.mm.overloads()
@@ -97,13 +97,13 @@ def _check_signal(signal: Signal, rows: int, vocab: int) -> None:
                 )
         return
     if isinstance(signal, HeadSignal):
-        found = (signal.features.shape[0], signal.weight.shape[0])
+        found = [signal.features.shape[0], signal.weight.shape[0]]
     else:
-        found = tuple(signal.logits.shape)
-    if found != (rows, vocab):
+        found = list(signal.logits.shape)
+    if found != [rows, vocab]:
         raise ValueError(
             "student and teacher must have the same rows and vocabulary: expected "
-            f"({rows}, {vocab}), got {found}"
+            f"[{rows}, {vocab}], got {found}"
         )
 
 
@@ -167,10 +167,10 @@ def _run(
     (rows, vocab), signal = (features.shape[0], weight.shape[0]), blend.signal
     wide = torch.float64 if dtype == torch.float64 else torch.float32
     grads = [
-        torch.zeros_like(x, dtype=wide) if needed else None
+        torch.zeros_like(x, dtype=wide) if x is not None and needed else None
         for x, needed in zip((features, weight, bias), need, strict=True)
     ]
-    weight, said_weight, said_dtype = weight.to(dtype), None, None
+    weight = weight.to(dtype)
     if isinstance(signal, HeadSignal):
         said_dtype = _compute_dtype(signal.features, signal.weight)
         said_weight = signal.weight.to(said_dtype)
@@ -189,7 +189,9 @@ def _run(
         n = here.stop - here.start
         x = features[here].to(dtype)
         _linear(x, weight, bias, logits_CV[:n])
-        if isinstance(signal, HeadSignal):
+        if said_CV is None:
+            pass
+        elif isinstance(signal, HeadSignal):
             _linear(signal.features[here].to(said_dtype), said_weight, signal.bias, said_CV[:n])
         elif isinstance(signal, DenseSignal):
             said_CV[:n].copy_(signal.logits[here])

@@ -13,12 +13,13 @@ from fairseq.dataclass import FairseqDataclass
 from omegaconf import II
 from torch import Tensor
 
-from fairseq_ki.data.replay import ReplayedEpochs
+from fairseq_ki.data.blocks import Blocks
+from fairseq_ki.data.replay import ReplayedEpochs, mask_epoch
 from fairseq_ki.data.splits import combined_fingerprint
 from fairseq_ki.data.stored_rows import ReadingSwitch, SplitRows
 from fairseq_ki.models._heads import unwrapped
 from fairseq_ki.models.ki_teacher import load_teacher
-from fairseq_ki.store import UnfinishedError, file_sha256
+from fairseq_ki.store import StoreError, file_sha256
 from fairseq_ki.teachers.inheritance import Inheritance
 from fairseq_ki.teachers.live import LiveTeacher
 from fairseq_ki.teachers.source import SignalSource
@@ -67,7 +68,7 @@ class KITaskConfig(FairseqDataclass):
 class KITaskMixin:
     """Mixed into a fairseq task class, before it in the bases.
 
-    The subclass gives ``config`` (its options, whatever fairseq's base class calls them),
+    The subclass gives ``config`` (its options, whatever fairseq's base class calls them)
     and ``causal``. The signal source belongs to the task's ``inheritance``, a plain object:
     nothing that fairseq trains, wraps or saves ever holds the teacher.
     """
@@ -78,6 +79,7 @@ class KITaskMixin:
     reading: ReadingSwitch
     _opened: SignalSource | None = None
     _stored: StoredTeacher | None = None
+    _mask_epochs: int | None = None  # of the stores, once they were open
     _trains = False  # fairseq-validate and its like build the same task
     _started = False
     _resumes_inheritance = False
@@ -107,6 +109,7 @@ class KITaskMixin:
     def __init__(self, *args, **kwargs) -> None:
         super().__init__(*args, **kwargs)
         self.reading = ReadingSwitch()
+        self._fingerprints: dict[str, str] = {}
 
     # -- building: a teacher is loaded for training only, a student must load without it
 
@@ -125,6 +128,8 @@ class KITaskMixin:
     def build_criterion(self, cfg, **kwargs):
         criterion = super().build_criterion(cfg, **kwargs)
         self.inheritance = getattr(criterion, "inheritance", None)
+        if self._trains and self.config.ki_store is not None:
+            self._check_store_serves(criterion)
         return criterion
 
     def check_teachable(self, model: torch.nn.Module) -> None:
@@ -133,6 +138,11 @@ class KITaskMixin:
     def store_settings(self) -> dict:
         """What fixes blocks and masks, by fairseq's names: a store has to agree in all of it."""
         raise NotImplementedError
+
+    def dictionary_sha256(self) -> str:
+        """Of the file that the dictionary was read from."""
+        directory = utils.split_paths(self.config.data)[0]
+        return file_sha256(os.path.join(directory, "dict.txt"))
 
     def _check_options(self) -> None:
         config = self.config
@@ -143,6 +153,15 @@ class KITaskMixin:
             )
         if config.ki_tail and config.ki_store is None:
             raise ValueError("--ki-tail: expected a --ki-store that keeps the tail, found none")
+
+    def _check_store_serves(self, criterion) -> None:
+        if getattr(criterion, "valid_teacher", False):
+            raise ValueError(
+                "--ki-valid-teacher: expected a live teacher (--ki-teacher), found --ki-store, "
+                f"which holds split {self.config.train_subset!r} alone; drop one of them"
+            )
+        if self._stored is not None and self.inheritance is not None:
+            self._stored.check_temperature(self.inheritance.temperature)
 
     def open_source(self) -> SignalSource:
         """Load and check the teacher, on the CPU; or open and check its stores."""
@@ -165,9 +184,7 @@ class KITaskMixin:
         expected = {
             "task": "lm" if self.causal else "mlm",
             "vocabulary": len(self.source_dictionary),
-            "dictionary_sha256": file_sha256(
-                os.path.join(utils.split_paths(self.config.data)[0], "dict.txt")
-            ),
+            "dictionary_sha256": self.dictionary_sha256(),
             "data": self.store_settings(),
         }
         return StoredTeacher(directories, expected, self.config.ki_tail)
@@ -176,19 +193,26 @@ class KITaskMixin:
 
     def train_step(self, sample, model, criterion, optimizer, update_num, ignore_grad=False):
         if self.names_teacher:
-            if self.inheritance is None:
-                raise ValueError(
-                    f"--ki-teacher: expected --criterion ki, found {type(criterion).__name__}, "
-                    "which would ignore the teacher"
-                )
-            if not self._started:
-                self._check_start(update_num)
-                self._started = True
-            self.inheritance.begin_update(update_num, lambda: self._source_like(model))
-            if self.inheritance.over(update_num):
-                self._opened = self._stored = None
-                self.reading.off()
+            try:
+                self._begin_update(update_num, model, criterion)
+            except ValueError as refusal:
+                # an Exception out of train_step makes fairseq save a crash.pt first
+                raise SystemExit(f"error: {refusal}") from refusal
         return super().train_step(sample, model, criterion, optimizer, update_num, ignore_grad)
+
+    def _begin_update(self, update_num: int, model, criterion) -> None:
+        if self.inheritance is None:
+            raise ValueError(
+                f"--ki-teacher: expected --criterion ki, found {type(criterion).__name__}, "
+                "which would ignore the teacher"
+            )
+        if not self._started:
+            self._check_start(update_num)
+            self._started = True
+        self.inheritance.begin_update(update_num, lambda: self._source_like(model))
+        if self.inheritance.over(update_num):
+            self._opened = self._stored = None
+            self.reading.off()
 
     def reduce_metrics(self, logging_outputs, criterion):
         super().reduce_metrics(logging_outputs, criterion)
@@ -243,30 +267,50 @@ class KITaskMixin:
 
     # -- data
 
-    def stored_rows(self, split: str, epoch: int, combine: bool, blocks: int) -> SplitRows | None:
-        """The stored rows of a split that is about to be loaded; None where none are needed.
+    def blocks(self, split: str, epoch: int, combine: bool) -> Blocks:
+        """A split by the index of its blocks, as a teacher's rows are captured and stored."""
+        raise NotImplementedError
+
+    def stored_rows(
+        self, split: str, epoch: int, combine: bool, blocks: Blocks
+    ) -> SplitRows | None:
+        """The stored rows of a split that is being loaded; None where none are needed.
 
         Args:
             split, epoch, combine: as fairseq's load_dataset gets them.
-            blocks: number of samples in it.
+            blocks: its samples.
         """
-        if self.config.ki_store is None or not self._trains or split != self.config.train_subset:
+        if not self._reads_rows_of(split) or not self.reading:
             return None
         try:
             self._stored = self._stored or self._open_stores()
-        except UnfinishedError:
+        except StoreError:
             if self._restores():
                 return None  # perhaps past the teacher's end; if not, the first update will tell
             raise
+        self._mask_epochs = self._stored.mask_epochs
         paths = utils.split_paths(self.config.data)
         prefix = os.path.join(paths[(epoch - 1) % len(paths)], split)
-        reader, index = self._stored.find_split(combined_fingerprint(prefix, combine), blocks)
-        return SplitRows(reader, index)
+        if prefix not in self._fingerprints:  # shards of the data come again and again
+            self._fingerprints[prefix] = combined_fingerprint(prefix, combine)
+        reader, index = self._stored.find_split(self._fingerprints[prefix], len(blocks))
+        rows = SplitRows(reader, index)
+        rows.check_first(blocks, mask_epoch(epoch, len(paths), self._mask_epochs), self.pad)
+        return rows
 
-    def replayed(self, dataset: FairseqDataset) -> FairseqDataset:
-        """The dataset in the epochs of the store that its rows come from."""
-        shards = len(utils.split_paths(self.config.data))
-        return ReplayedEpochs(dataset, shards, self._stored.mask_epochs)
+    def replayed(self, split: str, dataset: FairseqDataset) -> FairseqDataset:
+        """The dataset in the epochs of the store, to the end of the run, or as it is."""
+        if not self._reads_rows_of(split) or self._mask_epochs is None:
+            return dataset
+        return ReplayedEpochs(dataset, len(utils.split_paths(self.config.data)), self._mask_epochs)
+
+    def _reads_rows_of(self, split: str) -> bool:
+        stored = self.config.ki_store is not None
+        return stored and self._trains and split == self.config.train_subset
+
+    @property
+    def pad(self) -> int:
+        return self.source_dictionary.pad()
 
     def get_batch_iterator(self, *args, **kwargs):
         """fairseq's iterator, with loader workers that are started anew for every epoch.

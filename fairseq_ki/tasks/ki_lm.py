@@ -5,8 +5,18 @@ from dataclasses import dataclass
 from fairseq.tasks import register_task
 from fairseq.tasks.language_modeling import LanguageModelingConfig, LanguageModelingTask
 
+from fairseq_ki.data.blocks import CausalBlocks
 from fairseq_ki.data.stored_rows import WithStoredRows
 from fairseq_ki.tasks._common import KITaskConfig, KITaskMixin, plain
+
+# what fixes blocks
+BLOCK_OPTIONS = (
+    "tokens_per_sample",
+    "sample_break_mode",
+    "shorten_method",
+    "shorten_data_split_list",
+    "add_bos_token",
+)
 
 
 @dataclass
@@ -56,14 +66,7 @@ class KILanguageModelingTask(KITaskMixin, LanguageModelingTask):
         return sample["target"].size(0)
 
     def store_settings(self) -> dict:
-        names = [
-            "tokens_per_sample",
-            "sample_break_mode",
-            "shorten_method",
-            "shorten_data_split_list",
-            "add_bos_token",
-        ]
-        settings = {name: plain(getattr(self.args, name)) for name in names}
+        settings = {name: plain(getattr(self.args, name)) for name in BLOCK_OPTIONS}
         if self.args.shorten_method == "random_crop":
             settings["seed"] = self.args.seed  # which nothing else of the blocks depends on
         return settings | {"split": self.args.train_subset}
@@ -72,8 +75,29 @@ class KILanguageModelingTask(KITaskMixin, LanguageModelingTask):
         """fairseq's blocks, with stored rows where there is a store."""
         super().load_dataset(split, epoch=epoch, combine=combine, **kwargs)
         dataset = self.datasets[split]
-        rows = self.stored_rows(split, epoch, combine, len(dataset))
+        rows = self.stored_rows(split, epoch, combine, CausalBlocks(dataset))
         if rows is not None:
-            pad = self.source_dictionary.pad()
-            dataset = self.replayed(WithStoredRows(dataset, rows, pad, self.reading))
-            self.datasets[split] = dataset
+            dataset = WithStoredRows(dataset, rows, self.pad, self.reading)
+        self.datasets[split] = self.replayed(split, dataset)
+
+    def blocks(self, split: str, epoch: int, combine: bool) -> CausalBlocks:
+        super().load_dataset(split, epoch=epoch, combine=combine)
+        return CausalBlocks(self.datasets[split])
+
+    def get_batch_iterator(self, dataset, *args, **kwargs):
+        """fairseq's iterator, whose batches do not depend on where a run was interrupted.
+
+        fairseq draws an order of the samples from the epoch in which it makes the iterator, cuts
+        it into batches, and keeps these for all epochs. That epoch is 1, but in a resumed run it
+        is the current one: its batches would be others, some samples repeated and some left out.
+        """
+        keeps_batches = self.can_reuse_epoch_itr(dataset) and not (
+            kwargs.get("disable_iterator_cache") or kwargs.get("update_epoch_batch_itr")
+        )
+        if not keeps_batches or dataset in self.dataset_to_epoch_iter:
+            return super().get_batch_iterator(dataset, *args, **kwargs)
+        epoch = kwargs.pop("epoch", 1)
+        iterator = super().get_batch_iterator(dataset, *args, epoch=1, **kwargs)
+        dataset.set_epoch(epoch)
+        iterator.epoch = epoch
+        return iterator

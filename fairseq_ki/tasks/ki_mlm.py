@@ -10,12 +10,28 @@ from fairseq.tasks import register_task
 from fairseq.tasks.masked_lm import MaskedLMConfig, MaskedLMTask
 from omegaconf import II
 
+from fairseq_ki.data.blocks import MaskedBlocks
 from fairseq_ki.data.masking import mask_tokens
 from fairseq_ki.data.stored_rows import STORED, StoredRowsDataset
 from fairseq_ki.data.whole_words import word_beginnings
 from fairseq_ki.tasks._common import KITaskConfig, KITaskMixin, plain
 
 logger = logging.getLogger(__name__)
+
+# what fixes blocks and masks, beside the seed
+BLOCK_OPTIONS = (
+    "tokens_per_sample",
+    "sample_break_mode",
+    "shorten_method",
+    "shorten_data_split_list",
+    "mask_prob",
+    "leave_unmasked_prob",
+    "random_token_prob",
+    "freq_weighted_replacement",
+    "mask_whole_words",
+    "mask_multiple_length",
+    "mask_stdev",
+)
 
 
 @dataclass
@@ -68,20 +84,7 @@ class KIMaskedLMTask(KITaskMixin, MaskedLMTask):
         return sample["nsentences"]
 
     def store_settings(self) -> dict:
-        names = [
-            "tokens_per_sample",
-            "sample_break_mode",
-            "shorten_method",
-            "shorten_data_split_list",
-            "mask_prob",
-            "leave_unmasked_prob",
-            "random_token_prob",
-            "freq_weighted_replacement",
-            "mask_whole_words",
-            "mask_multiple_length",
-            "mask_stdev",
-        ]
-        settings = {name: plain(getattr(self.cfg, name)) for name in names}
+        settings = {name: plain(getattr(self.cfg, name)) for name in BLOCK_OPTIONS}
         return settings | {"seed": self.mask_seed, "split": self.cfg.train_subset}
 
     @property
@@ -91,18 +94,20 @@ class KIMaskedLMTask(KITaskMixin, MaskedLMTask):
     def load_dataset(self, split: str, epoch: int = 1, combine: bool = False, **kwargs) -> None:
         """Blocks of tokens with their masks, and stored rows, in fairseq's order of samples."""
         source, target = self.masked_blocks(split, epoch, combine)
-        pad = self.source_dictionary.pad()
         if self.cfg.d2v2_multi:
             dataset = self._d2v2_multi_dataset(source)
         else:
-            dataset = self._regular_dataset(source, RightPadDataset(target, pad_idx=pad))
-        rows = self.stored_rows(split, epoch, combine, len(source))
+            dataset = self._regular_dataset(source, RightPadDataset(target, pad_idx=self.pad))
+        rows = self.stored_rows(split, epoch, combine, MaskedBlocks(source, target))
         if rows is not None:
-            dataset.defn[STORED] = StoredRowsDataset(source, target, rows, pad, self.reading)
+            dataset.defn[STORED] = StoredRowsDataset(source, target, rows, self.pad, self.reading)
         with data_utils.numpy_seed(self.cfg.seed):
             shuffle = np.random.permutation(len(source))
         dataset = SortDataset(dataset, sort_order=[shuffle, source.sizes])
-        self.datasets[split] = dataset if rows is None else self.replayed(dataset)
+        self.datasets[split] = self.replayed(split, dataset)
+
+    def blocks(self, split: str, epoch: int, combine: bool) -> MaskedBlocks:
+        return MaskedBlocks(*self.masked_blocks(split, epoch, combine))
 
     def masked_blocks(
         self, split: str, epoch: int, combine: bool

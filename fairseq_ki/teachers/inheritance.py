@@ -53,7 +53,9 @@ class Inheritance:
             return
         self.rate = self.schedule.alpha(update)
         if self.rate > 0 and self.source is None:
-            self.source = open_source()
+            source = open_source()
+            source.check_temperature(self.temperature)
+            self.source = source
             logger.info(f"inheriting from {self.source.describe()}")
 
     def end_update(self, student_nll: float, teacher_nll: float) -> None:

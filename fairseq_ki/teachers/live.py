@@ -22,6 +22,9 @@ class LiveTeacher:
         features, weight, bias = self.model.head_input(sample["net_input"], rows)
         return HeadSignal(features, weight, bias)
 
+    def check_temperature(self, temperature: float) -> None:
+        """A live teacher has its logits, and so serves any."""
+
     def to(self, device: torch.device, dtype: torch.dtype) -> None:
         self.model.to(device=device, dtype=dtype)
 

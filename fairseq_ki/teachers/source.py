@@ -15,6 +15,10 @@ class SignalSource(Protocol):
         """The teacher's word on the True positions of ``rows`` (B, T), in row-major order."""
         ...
 
+    def check_temperature(self, temperature: float) -> None:
+        """Raise ValueError unless the source can speak at this temperature."""
+        ...
+
     def to(self, device: torch.device, dtype: torch.dtype) -> None:
         """Follow the student to its device and type."""
         ...

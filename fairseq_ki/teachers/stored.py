@@ -57,29 +57,16 @@ class StoredTeacher:
                 refusals.append(f"{reader.directory}: {error}")
         raise MismatchError("; ".join(refusals))
 
-    def signal(self, sample: dict, rows: Tensor, temperature: float) -> Signal:
+    def check_temperature(self, temperature: float) -> None:
+        """MismatchError unless the rows serve this temperature."""
         self.encoding.check_tau(temperature, tail=self.use_tail)
+
+    def signal(self, sample: dict, rows: Tensor, temperature: float) -> Signal:
         stored = sample[STORED]
         expected, found = int(rows.sum()), len(stored.get("values", ()))
         if found != expected:
             raise StoreError(f"batch: expected {expected} stored rows, found {found}")
-        values = stored["values"]
-        if "ids" not in stored:
-            return DenseSignal(values.float())
-        tail = None
-        if not values.is_floating_point():  # counts of draws
-            probs = values.float() / values.sum(dim=-1, keepdim=True)
-        elif self.use_tail:
-            probs, tail = values.float().exp(), stored["tail"].float().exp()
-        else:
-            probs = renormalised_topk(values, temperature)
-        return SparseSignal(
-            ids=stored["ids"].long(),
-            probs=probs,
-            target_log_prob=stored["target_logprob"].float(),
-            top1=stored["top1"].long(),
-            tail=tail,
-        )
+        return stored_signal(stored, temperature, self.use_tail)
 
     def to(self, device: torch.device, dtype: torch.dtype) -> None:
         """Nothing to move: the rows come in the batch."""
@@ -88,3 +75,31 @@ class StoredTeacher:
         return (
             f"stored teacher {', '.join(str(r.directory) for r in self.readers)} ({self.encoding})"
         )
+
+
+def stored_signal(stored: Mapping[str, Tensor], temperature: float, use_tail: bool) -> Signal:
+    """The target that stored rows stand for.
+
+    Args:
+        stored: values (N, K) float16 log-probabilities or int32 counts, ids (N, K) but for dense
+            rows, target_logprob (N,), top1 (N,), tail (N,) if kept (see ``collate_rows``).
+        temperature: of the run; one that the encoding serves.
+        use_tail: give the mass outside the kept ids to one bucket.
+    """
+    values = stored["values"]
+    if "ids" not in stored:
+        return DenseSignal(values.float())
+    tail = None
+    if not values.is_floating_point():  # counts of draws
+        probs = values.float() / values.sum(dim=-1, keepdim=True)
+    elif use_tail:
+        probs, tail = values.float().exp(), stored["tail"].float().exp()
+    else:
+        probs = renormalised_topk(values, temperature)
+    return SparseSignal(
+        ids=stored["ids"].long(),
+        probs=probs,
+        target_log_prob=stored["target_logprob"].float(),
+        top1=stored["top1"].long(),
+        tail=tail,
+    )

@@ -415,10 +415,10 @@ def test_prefer_fused_only_with_many_rows():
         ({"temperature": 0.0}, "temperature: expected a finite number above 0, got 0.0"),
         ({"label_smoothing": 1.0}, r"label smoothing: .* \[0, 1\), got 1.0"),
         ({"chunk_rows": 0}, "chunk_rows: expected 1 or more, got 0"),
-        ({"signal": DenseSignal(torch.zeros(13, 36))}, r"\(13, 37\), got \(13, 36\)"),
+        ({"signal": DenseSignal(torch.zeros(13, 36))}, r"\[13, 37\], got \[13, 36\]"),
         (
             {"signal": HeadSignal(torch.zeros(12, 5), torch.zeros(37, 5), None)},
-            r"\(13, 37\), got \(12, 37\)",
+            r"\[13, 37\], got \[12, 37\]",
         ),
         (
             {

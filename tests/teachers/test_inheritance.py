@@ -6,6 +6,9 @@ from fairseq_ki.teachers.inheritance import Inheritance
 
 
 class Source:
+    def check_temperature(self, temperature):
+        assert temperature == 2.0
+
     def describe(self):
         return "a source"
 
