@@ -17,6 +17,7 @@ from fairseq_ki.compat import (  # noqa: E402
     commands,
     config_literals,
     cpu_ranks,
+    loader_threads,
     numpy_names,
     precision,
     warnings_of_the_host,
@@ -109,6 +110,11 @@ PATCHES = (
         "errors in one line",
         "what a user can mend ends a command without a traceback",
         commands.prepare_commands,
+    ),
+    Patch(
+        "clean exit in mid-epoch",
+        "the thread that reads batches ahead can make the process abort when it exits",
+        loader_threads.end_threads_before_exit,
     ),
     Patch(
         "quiet start",
