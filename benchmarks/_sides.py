@@ -26,9 +26,11 @@ from fairseq import checkpoint_utils, options, tasks, utils
 from fairseq.data import Dictionary, iterators
 from fairseq.data.indexed_dataset import MMapIndexedDatasetBuilder
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
+from fairseq.distributed import utils as distributed_utils
 from fairseq.logging import metrics
 from fairseq.trainer import Trainer
 
+from fairseq_ki.compat.cpu_ranks import connect_ranks
 from fairseq_ki.evaluation.flops import Batch, forward_flops, training_flops
 from fairseq_ki.evaluation.model_sizes import model_options, named_sizes
 
@@ -106,12 +108,23 @@ class Side:
         problem: what is trained.
         data: a data-bin.
         case: fairseq-train's options that differ from side to side, ``--task`` among them.
+        connected: train with the other ranks of this launch, which make the same side.
     """
 
-    def __init__(self, name: str, problem: Problem, data: Path, case: Sequence[str]) -> None:
+    def __init__(
+        self,
+        name: str,
+        problem: Problem,
+        data: Path,
+        case: Sequence[str],
+        connected: bool = False,
+    ) -> None:
         self.name = name
         self.cuda = problem.device == "cuda"
         self.cfg = training_config(problem, data, case)
+        if connected:
+            connect_ranks(self.cfg)
+            distributed_utils.distributed_init(self.cfg)
         metrics.reset()
         np.random.seed(self.cfg.common.seed)
         utils.set_torch_seed(self.cfg.common.seed)
@@ -136,12 +149,13 @@ class Side:
     def update(self) -> float:
         """Seconds of one update, its batch from the loader included."""
         begun = time.perf_counter()
-        with metrics.aggregate(self.name, new_root=True):
-            log = self.trainer.train_step(next(self._batches))
+        with metrics.aggregate(self.name, new_root=True) as meters:
+            made = self.trainer.train_step(next(self._batches)) is not None
         if self.cuda:
             torch.cuda.synchronize()
         seconds = time.perf_counter() - begun
-        self.losses.append(float(log["loss"]) if log else math.nan)
+        # not what train_step returns, which is rounded; no update is made where fp16 overflows
+        self.losses.append(float(meters["loss"].val) if made else math.nan)
         return seconds
 
 
@@ -216,12 +230,14 @@ def quiet():
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:
-    """Columns of equal width; the first is text, the others are numbers."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    """Columns of equal width, numbers to the right."""
+    columns = list(zip(*rows, strict=True))
+    widths = [max(map(len, column)) for column in columns]
+    numbers = [any(cell[:1].isdigit() for cell in column[1:]) for column in columns]
     return "\n".join(
         " | ".join(
-            cell.ljust(width) if column == 0 else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+            cell.rjust(width) if number else cell.ljust(width)
+            for cell, width, number in zip(row, widths, numbers, strict=True)
         ).rstrip()
         for row in rows
     )

@@ -35,6 +35,16 @@ MEMORY_UPDATES = 4
 
 
 @dataclass(frozen=True)
+class Settings:
+    """How to measure."""
+
+    turns: int  # updates per case that are timed
+    threads: int
+    prepared: bool = False  # batches are loaded before, and that is timed apart
+    memory: bool = True
+
+
+@dataclass(frozen=True)
 class Case:
     """One row of the table: fairseq-train's options, and what is expected of the ratio."""
 
@@ -48,9 +58,9 @@ class Case:
 def cases(causal: bool, k: int = 10) -> list[Case]:
     """The plain one first. {teacher} and {store} are filled in."""
     ours = f"--task {'ki_lm' if causal else 'ki_mlm'} --criterion ki"
-    plain = "language_modeling --criterion cross_entropy" if causal else (
-        "masked_lm --criterion masked_lm"
-    )  # fmt: skip
+    plain = "masked_lm --criterion masked_lm"
+    if causal:
+        plain = "language_modeling --criterion cross_entropy"
     live = f"{ours} --ki-teacher {{teacher}} --ki-steps"
     store = f"{ours} --ki-steps 1000000 --ki-store {{store}}"
     topk, sampled = f"topk --k {k}", "sampled --draws 50"
@@ -64,24 +74,23 @@ def cases(causal: bool, k: int = 10) -> list[Case]:
     ]
 
 
-def capture(problem: Problem, data: Path, encoding: str, threads: int) -> Path:
-    """The store of a teacher, written by ``fairseq-ki logits write``."""
-    store = data / encoding.replace(" ", "")
-    if not store.exists():
-        status = fairseq_ki_command(
-            ["logits", "write", str(data), "--task", "ki_lm" if problem.causal else "ki_mlm"]
-            + [*problem.blocks, "--teacher", str(data / "teacher.pt"), "--out", str(store)]
-            + ["--encoding", *encoding.split()]
-        )
-        if status:
-            raise SystemExit("the store could not be captured, see above")
-        torch.set_num_threads(threads)  # a capture may set its own number
-    return store
+def capture(problem: Problem, data: Path, encoding: str, threads: int) -> None:
+    """Write the store of the data's teacher, as ``fairseq-ki logits write`` does."""
+    command = ["logits", "write", str(data), "--task", "ki_lm" if problem.causal else "ki_mlm"]
+    command += [*problem.blocks, "--teacher", str(data / "teacher.pt"), "--device", problem.device]
+    command += ["--encoding", *encoding.split(), "--out", str(store_of(data, encoding))]
+    if fairseq_ki_command(command):
+        raise SystemExit("the store could not be captured, see above")
+    torch.set_num_threads(threads)  # which a capture may change
+
+
+def store_of(data: Path, encoding: str) -> Path:
+    return data / encoding.replace(" ", "")
 
 
 def build(problem: Problem, data: Path, case: Case) -> Side:
     """The side of a case; its teacher and store are in ``data`` already."""
-    store = data / case.encoding.replace(" ", "") if case.encoding else ""
+    store = store_of(data, case.encoding) if case.encoding else ""
     options = case.options.format(teacher=data / "teacher.pt", store=store)
     return Side(case.name, problem, data, options.split())
 
@@ -90,9 +99,9 @@ def peak_memory(problem: Problem, data: Path, case: Case) -> dict:
     """Of this process, which should be a fresh one: what training adds to it, in MiB."""
     before = resident_peak_mib()
     side = build(problem, data, case)
-    opened = getattr(side.task, "_opened", None)
-    teacher = weakref.ref(opened) if case.target and opened is not None else None
-    del opened
+    teacher = None
+    if "--ki-teacher" in case.options:
+        teacher = weakref.ref(side.task._opened)  # made with the model, before the first update
     for _ in range(WARM_UP):
         side.update()
     gc.collect()
@@ -110,29 +119,30 @@ def peak_memory(problem: Problem, data: Path, case: Case) -> dict:
     return {"peak_mib": peak, "teacher_released": released}
 
 
-def in_a_fresh_process(problem: Problem, data: Path, case: Case, args) -> dict:
+def in_a_fresh_process(problem: Problem, data: Path, case: Case, threads: int) -> dict:
+    """:func:`peak_memory`, without what this process holds already."""
     request = {"problem": asdict(problem), "case": asdict(case), "data": str(data)}
     command = [sys.executable, __file__, "--peak-of", json.dumps(request)]
-    command += ["--threads", str(args.threads)]
+    command += ["--threads", str(threads)]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(f"{case.name}, memory: {done.stderr[-2000:]}")
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def measure(problem: Problem, chosen: list[Case], args: argparse.Namespace) -> list[dict]:
-    """One dictionary per case."""
+def measure(problem: Problem, chosen: list[Case], settings: Settings) -> list[dict]:
+    """One dictionary per case; the first is what the others are compared with."""
     with tempfile.TemporaryDirectory() as folder, quiet():
         data = write_data_bin(problem, Path(folder) / "data-bin")
         make_teacher(problem, data)
         for case in chosen:
             if case.encoding is not None:
-                capture(problem, data, case.encoding, args.threads)
+                capture(problem, data, case.encoding, settings.threads)
         sides = [build(problem, data, case) for case in chosen]
         loader = [None] * len(sides)
-        if args.prepared:
-            loader = [side.prepare(WARM_UP + args.turns) for side in sides]
-        seconds = take_turns(sides, args.turns, WARM_UP)
+        if settings.prepared:
+            loader = [side.prepare(WARM_UP + settings.turns) for side in sides]
+        seconds = take_turns(sides, settings.turns, WARM_UP)
         results = []
         for case, side, per_batch in zip(chosen, sides, loader):
             own = seconds[case.name]
@@ -148,10 +158,10 @@ def measure(problem: Problem, chosen: list[Case], args: argparse.Namespace) -> l
             }
             results.append(found)
         del sides, side
-        if not args.no_memory:
+        if settings.memory:
             alone = replace(problem, num_workers=0)
             for case, found in zip(chosen, results):
-                found |= in_a_fresh_process(alone, data, case, args)
+                found |= in_a_fresh_process(alone, data, case, settings.threads)
     return results
 
 
@@ -163,12 +173,11 @@ def rows_of(results: list[dict]) -> list[list[str]]:
         met = "" if r["target"] is None else ("yes" if r["ratio"] <= r["target"] else "no")
         memory = r.get("peak_mib")
         released = {True: "released", False: "in memory", None: ""}[r.get("teacher_released")]
-        rows.append(
-            [r["case"], f"{r['ms']:.1f}", f"{r['ratio']:.3f}", f"{r['bound']:.3f}"]
-            + [f"{r['target']:.2f}" if r["target"] else "", met]
-            + [f"{r['loader_ms']:.1f}" if r["loader_ms"] else ""]
-            + [f"{memory:.0f}" if memory is not None else "", released]
-        )
+        row = [r["case"], f"{r['ms']:.1f}", f"{r['ratio']:.3f}", f"{r['bound']:.3f}"]
+        row += [f"{r['target']:.2f}" if r["target"] else "", met]
+        row += [f"{r['loader_ms']:.1f}" if r["loader_ms"] else ""]
+        row += [f"{memory:.0f}" if memory is not None else "", released]
+        rows.append(row)
     return rows
 
 
@@ -185,18 +194,23 @@ def machine(threads: int) -> dict:
     }
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model", choices=("masked", "causal", "both"), default="both")
-    parser.add_argument("--cases", nargs="+", metavar="WORD", help="only those whose name has one")
+def add_problem(parser: argparse.ArgumentParser) -> None:
+    """The options of :func:`problem_of`, but for the number of turns."""
     parser.add_argument("--student", default="4x192", help="--arch or LxD[xFFN[xHEADS]]")
     parser.add_argument("--teacher", help="default 2x128; causal: 2x80x512, 1/4 of the FLOPs")
     parser.add_argument("--vocabulary", type=int, default=8000)
     parser.add_argument("--tokens-per-sample", type=int, default=128)
     parser.add_argument("--batch", type=int, default=32, help="samples per update")
-    parser.add_argument("--k", type=int, default=10, help="ids per row of the top-K store")
     parser.add_argument("--optimizer", choices=("adam", "ki_adam"), default="adam")
-    parser.add_argument("--turns", type=int, default=40, help="updates per case that are timed")
     parser.add_argument("--num-workers", type=int, default=1, help="of each case's loader")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", choices=("masked", "causal", "both"), default="both")
+    parser.add_argument("--cases", nargs="+", metavar="WORD", help="only those whose name has one")
+    parser.add_argument("--k", type=int, default=10, help="ids per row of the top-K store")
+    add_problem(parser)
+    parser.add_argument("--turns", type=int, default=40, help="updates per case that are timed")
     parser.add_argument(
         "--prepared", action="store_true", help="load the batches before, and time that apart"
     )
@@ -245,7 +259,8 @@ def main(argv: list[str] | None = None) -> None:
         plain, *others = cases(causal, args.k)
         wanted = [c for c in others if not args.cases or any(w in c.name for w in args.cases)]
         problem = problem_of(args, causal)
-        results = measure(problem, [plain, *wanted], args)
+        settings = Settings(args.turns, args.threads, args.prepared, not args.no_memory)
+        results = measure(problem, [plain, *wanted], settings)
         found[kind] = {"problem": asdict(problem), "results": results}
         if not args.json:
             print(heading(problem))

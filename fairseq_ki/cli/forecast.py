@@ -51,9 +51,7 @@ class Run:
                      "corpus_tokens", "mask_epochs", "students"):  # fmt: skip
             value = getattr(self, name)
             if value is not None and value < 1:
-                raise ValueError(
-                    f"--{name.replace('_', '-')}: expected 1 or more, found {value}"
-                )
+                raise ValueError(f"--{name.replace('_', '-')}: expected 1 or more, found {value}")
         if not 0 < self.mask_prob <= 1:
             raise ValueError(f"--mask-prob: expected above 0, at most 1, found {self.mask_prob}")
 

@@ -5,6 +5,8 @@ import json
 import logging
 import shutil
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ from fairseq_ki.capture.session import CaptureSettings, Session
 from fairseq_ki.cli import _logits_audit
 from fairseq_ki.cli._data_options import DataParser, data_settings
 from fairseq_ki.compat.cpu_ranks import launched_ranks
-from fairseq_ki.store import ENCODINGS, Manifest, Plan, StoreWriter, verify
+from fairseq_ki.store import ENCODINGS, Manifest, StoreWriter, verify
 
 # option -> (name in the encoding, encodings that have it)
 PARAMETERS = {
@@ -107,8 +109,21 @@ def _add_capture(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Exit status 0; 1 where verify finds damage."""
-    logging.getLogger("fairseq").setLevel(logging.WARNING)  # it tells of every file it opens
-    return args.run_logits(args)
+    with _quiet("fairseq", "matplotlib"):  # they tell of every file they open
+        return args.run_logits(args)
+
+
+@contextmanager
+def _quiet(*names: str) -> Iterator[None]:
+    loggers = [logging.getLogger(name) for name in names]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels):
+            logger.setLevel(level)
 
 
 def encoding_parameters(args: argparse.Namespace) -> dict[str, Any]:
@@ -151,20 +166,18 @@ def run_forecast(args: argparse.Namespace) -> int:
 
 def run_write(args: argparse.Namespace) -> int:
     processes.check_parallel(args.workers)
+    if launched_ranks() > 1:
+        with processes.launched_group() as (rank, world_size):
+            return _write(args, rank, world_size)
+    return _write(args)
+
+
+def _write(args: argparse.Namespace, rank: int = 0, world_size: int = 1) -> int:
     settings = settings_of(args)
     session = Session.open(settings, processes.launched_device(settings.device))
     plan = session.plan()
     if (args.out / "manifest.json").exists():
         StoreWriter(args.out, plan)  # refuses, and says what is there
-    if launched_ranks() > 1:
-        with processes.launched_group() as (rank, world_size):
-            return _write(args, session, plan, rank, world_size)
-    return _write(args, session, plan)
-
-
-def _write(
-    args: argparse.Namespace, session: Session, plan: Plan, rank: int = 0, world_size: int = 1
-) -> int:
     begun = time.monotonic()
     expected = forecast(session, plan, world_size)
     if rank == 0 and not args.json:
@@ -175,7 +188,7 @@ def _write(
         Progress("samples" if world_size == 1 else "samples of rank 0") if rank == 0 else None
     )
     if args.workers > 1:
-        settings, session = session.settings, None  # the workers need its memory
+        del session  # the workers need its memory
         manifest = processes.write_with_workers(args.out, settings, plan, args.workers, progress)
     else:
         manifest = processes.write_here(args.out, session, plan, progress, rank, world_size)

@@ -9,6 +9,7 @@ import sys
 VERBS = {
     "doctor": ("doctor", "can this machine train? versions, patches, and two real updates"),
     "experiment": ("experiment", "run a recipe: train its runs, resume, evaluate, report"),
+    "forecast": ("forecast", "what inheriting will cost in FLOPs and bytes, before training"),
     "logits": ("logits", "store what a teacher says, check stores, weigh encodings"),
     "report": ("report", "turn finished runs into one HTML page and Markdown"),
 }

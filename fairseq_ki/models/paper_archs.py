@@ -50,6 +50,7 @@ GPT = {
     # not the paper's: small enough to train on two CPU cores
     "gpt_micro_2x128": Size(2, 128, 2, 512),
     "gpt_micro_4x192": Size(4, 192, 3, 768),
+    "gpt_micro_6x256": Size(6, 256, 4, 1024),
 }
 
 # Without tied embeddings and learned positions the sizes miss Table 6 by up to 39 %.

@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -73,6 +74,18 @@ def torchrun_train(data_bin, save_dir, options: str, backend: str) -> list[dict]
         for line in output.splitlines()
         if "| train_inner | " in line
     ]
+
+
+@pytest.mark.slow
+def test_a_teacher_costs_little_memory():
+    """Peak of the micro-batch under 1.3 times that of plain cross_entropy."""
+    benchmark = Path(__file__).parents[2] / "benchmarks" / "causal_memory.py"
+    words = "--batches 2x512 --vocabulary 16000 --layers 1 --teacher-layers 1"
+    done = subprocess.run(
+        [sys.executable, str(benchmark), *words.split()], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert float(re.search(r"ratio ([\d.]+)", done.stdout)[1]) < 1.3
 
 
 @pytest.fixture(scope="module")
