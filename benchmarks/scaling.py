@@ -94,7 +94,11 @@ def growth(problem: Problem, part: str, settings: step.Settings) -> list[dict]:
     """Cost of the live teacher, or of top-K stores, as one number grows."""
     plain, _, live, *_ = step.cases(causal=problem.causal)
     if part == "k":
-        stores = [step.cases(problem.causal, k)[3] for k in KS if k < problem.vocabulary]
+        stores = [
+            next(case for case in step.cases(problem.causal, k) if case.name.startswith("top"))
+            for k in KS
+            if k < problem.vocabulary
+        ]
         results = step.measure(problem, [plain, *stores], settings)[1:]
         return [{"part": part, "value": r["case"], **r} for r in results]
     field, values = ("teacher", TEACHERS) if part == "teacher" else ("vocabulary", VOCABULARIES)

@@ -5,9 +5,9 @@
 
 Every case is a fairseq Trainer of its own; all live in one process and take turns, update by
 update, on the same batches (see `_sides.py`), so the ratios repeat although the machine may be
-busy. The bound is what the FLOP count allows: 1 + the teacher's forward pass over the student's
-forward and backward pass. Peak memory is that of a fresh process per case, over updates that
-come after the teacher was let go where it is.
+busy. The bound is what the FLOP count allows: 1 + the teacher's forward pass (at the loss rows
+alone in a masked LM's last layer) over the student's forward and backward pass. Peak memory is
+that of a fresh process per case, over updates that come after the teacher was let go where it is.
 """
 
 import argparse
@@ -68,6 +68,7 @@ def cases(causal: bool, k: int = 10) -> list[Case]:
         Case("plain", f"--task {plain}"),
         Case("ki, no teacher", ours),
         Case("live teacher", f"{live} 1000000", True, target=1.20 if causal else 1.10),
+        Case("live teacher, bf16", f"{live} 1000000 --ki-teacher-dtype bf16", True),
         Case(f"top-{k} store", store, encoding=topk, target=1.04),
         Case("sampled store", f"{store} --ki-temperature 1", encoding=sampled, target=1.04),
         Case("after alpha = 0", f"{live} 1", target=1.01),
@@ -210,7 +211,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cases", nargs="+", metavar="WORD", help="only those whose name has one")
     parser.add_argument("--k", type=int, default=10, help="ids per row of the top-K store")
     add_problem(parser)
-    parser.add_argument("--turns", type=int, default=40, help="updates per case that are timed")
+    parser.add_argument("--turns", type=int, default=30, help="updates per case that are timed")
     parser.add_argument(
         "--prepared", action="store_true", help="load the batches before, and time that apart"
     )

@@ -3,4 +3,6 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source examples/venv.sh
-exec "$PY" -m pytest "$@"
+# one process per core of the two that are promised; torch gets one thread in each
+export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
+exec "$PY" -m pytest -n 2 --dist worksteal "$@"

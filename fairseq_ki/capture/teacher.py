@@ -13,13 +13,13 @@ from torch import Tensor
 from fairseq_ki.capture.samples import Batch, Sample
 from fairseq_ki.models.ki_teacher import KITeacher
 
-# Elements of one (C, V) block: on a CPU it should be handed out again by the allocator, not
-# mapped anew each time.
-_CHUNK = {"cpu": 1 << 22, "cuda": 1 << 27}
+# Elements of one (C, V) block: large enough for a good matrix product, small enough for a CPU's
+# allocator to hand the same memory out again.
+_CHUNK = {"cpu": 1 << 23, "cuda": 1 << 27}
 
-# Matrix products give a row the same bits whatever rows are beside it, as long as their number
-# is a multiple of this: the last few rows of an odd number go another way through the CPU's.
-_TILE = 64
+# On a CPU a matrix product gives a row the same bits whatever rows are beside it, but for the last
+# few of an odd number, which go another way: so the number is filled up to a multiple of this.
+_TILE = 16
 
 
 class Said(NamedTuple):

@@ -24,9 +24,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--encodings",
         nargs="*",
-        default=list(DEFAULT),
         metavar="NAME:PARAMETER=VALUE,...",
-        help=f"what to weigh (default: {' '.join(DEFAULT)})",
+        help=f"what to weigh (default: {' '.join(DEFAULT)}, those that fit the vocabulary)",
     )
     parser.add_argument(
         "--store", type=Path, help="weigh this store's own rows, too; captured from the same data"
@@ -63,7 +62,9 @@ def run(args: argparse.Namespace) -> int:
     session = Session.open(settings, launched_device(args.device))
     vocabulary = len(session.task.source_dictionary)
     candidates = [Candidate("dense", make_encoding("dense", vocabulary, {}))]
-    for text in args.encodings:
+    for text in DEFAULT if args.encodings is None else args.encodings:
+        if args.encodings is None and "k=100" in text and vocabulary < 100:
+            continue
         candidates.append(Candidate(text, parse_encoding(text, vocabulary, args.tau)))
     if args.store is not None:
         candidates.append(_of_store(args.store, session))

@@ -9,7 +9,7 @@ import json
 import math
 from dataclasses import asdict, dataclass
 
-from fairseq_ki.evaluation.flops import Batch, forward_flops, training_flops
+from fairseq_ki.evaluation.flops import Batch, forward_flops, teacher_flops, training_flops
 from fairseq_ki.evaluation.model_sizes import named_sizes
 from fairseq_ki.store import bytes_per_row, make_encoding
 
@@ -113,7 +113,8 @@ def forecast(run: Run, encodings: dict[str, tuple[dict, float | None]]) -> Forec
     share = 1.0 if run.causal else run.mask_prob
     batch = Batch(run.tokens_per_update, run.tokens_per_sample, share * run.tokens_per_update)
     student = training_flops(named_sizes(run.student, run.vocabulary, run.causal), batch)
-    teacher = forward_flops(named_sizes(run.teacher, run.vocabulary, run.causal), batch)
+    teacher_sizes = named_sizes(run.teacher, run.vocabulary, run.causal)
+    teacher = teacher_flops(teacher_sizes, batch)
     guided = min(run.ki_steps, run.updates)
     plain, live = run.updates * student, guided * teacher
 
@@ -127,7 +128,8 @@ def forecast(run: Run, encodings: dict[str, tuple[dict, float | None]]) -> Forec
         encoding = make_encoding(name, run.vocabulary, parameters)
         per_row = bytes_per_row(encoding, share * run.tokens_per_sample, distinct)
         stores.append(StoreSize(f"{name} {_text(parameters)}".strip(), per_row, per_row * rows))
-    capture = mask_epochs * corpus / run.tokens_per_update * teacher
+    # a capture runs the whole forward pass, so that its bits do not depend on its batches
+    capture = mask_epochs * corpus / run.tokens_per_update * forward_flops(teacher_sizes, batch)
     return Forecast(
         student_update_flops=student,
         teacher_update_flops=teacher,
@@ -142,8 +144,8 @@ def forecast(run: Run, encodings: dict[str, tuple[dict, float | None]]) -> Forec
         stores=stores,
         live_teacher_flops=run.students * live,
         capture_flops=capture,
-        # not of the FLOPs: rounding would make 1 of 1.0000000002
-        break_even_students=max(1, math.ceil(mask_epochs / guided_epochs - 1e-9)),
+        # rounding errors shall not make 2 of 1.0000000002
+        break_even_students=max(1, math.ceil(capture / live - 1e-9)),
     )
 
 

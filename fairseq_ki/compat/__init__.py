@@ -28,7 +28,11 @@ from fairseq_ki.compat.checkpoint_reading import (  # noqa: E402
     UnsafeCheckpointError,
     load_checkpoint,
 )
-from fairseq_ki.compat.checkpoint_writing import CheckpointWriteError, write_whole  # noqa: E402
+from fairseq_ki.compat.checkpoint_writing import (  # noqa: E402
+    CheckpointWriteError,
+    copy_whole,
+    write_whole,
+)
 from fairseq_ki.compat.patching import CompatError, Patch  # noqa: E402
 
 __all__ = [
@@ -40,6 +44,7 @@ __all__ = [
     "UnsafeCheckpointError",
     "active_patches",
     "apply",
+    "copy_whole",
     "load_checkpoint",
     "write_whole",
 ]

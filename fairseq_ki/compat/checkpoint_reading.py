@@ -160,6 +160,8 @@ def _damage(file: Any, text: str) -> str:
         return "it is empty (0 bytes)"
     if start == b"PK\x03\x04" and not zipfile.is_zipfile(file):
         return f"it is cut short or damaged ({size} bytes, and the index at its end is missing)"
+    if text.startswith("Weights only load failed"):  # torch goes on to advise against the check
+        return f"{size} bytes that torch.save did not write"
     return f"{size} bytes, {text.strip().splitlines()[0] if text.strip() else 'no content'}"
 
 

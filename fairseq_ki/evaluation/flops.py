@@ -51,6 +51,19 @@ def forward_flops(sizes: Sizes, batch: Batch) -> float:
     return batch.tokens * sizes.layers * layer + batch.loss_rows * head
 
 
+def teacher_flops(sizes: Sizes, batch: Batch) -> float:
+    """FLOPs of a live teacher's forward pass.
+
+    That of a masked LM computes its last layer at the loss rows alone, but for the keys and
+    values (``models/_row_features.py``).
+    """
+    if not sizes.dense_head:
+        return forward_flops(sizes, batch)
+    d = sizes.d_model
+    spared = 4 * d**2 + 4 * d * sizes.d_ffn + 4 * batch.sequence_length * d
+    return forward_flops(sizes, batch) - (batch.tokens - batch.loss_rows) * spared
+
+
 def training_flops(sizes: Sizes, batch: Batch) -> float:
     """FLOPs of one update of a student: forward and backward."""
     return 3 * forward_flops(sizes, batch)

@@ -36,19 +36,21 @@ def features(model: BaseFairseqModel, net_input: dict) -> Tensor:
 
 
 def head_input(
-    model: BaseFairseqModel, features: Tensor, rows: Tensor
+    model: BaseFairseqModel, features: Tensor, rows: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """What the output projection gets, at the scored rows.
 
     Args:
         model: an unwrapped model for which :func:`supports_head_input` holds.
-        features: (B, T, D).
-        rows: (B, T) bool, or flat (N,) int64 indices into B*T.
+        features: (B, T, D); or (N, D), of the rows alone.
+        rows: (B, T) bool, or flat (N,) int64 indices into B*T; None where features are (N, D).
 
     Returns:
         hidden (N, D), weight (V, D), bias (V,) or None; logits = hidden @ weight.T + bias.
     """
-    if rows.dtype == torch.bool:
+    if rows is None:
+        picked = features
+    elif rows.dtype == torch.bool:
         picked = features[rows]
     else:
         picked = features.reshape(-1, features.size(-1)).index_select(0, rows)

@@ -19,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from torch import Tensor
 
 from fairseq_ki.models._heads import features, head_input, supports_head_input
+from fairseq_ki.models._row_features import row_features, supports_row_features
 
 logger = logging.getLogger(__name__)
 
@@ -90,8 +91,20 @@ class KITeacher(BaseFairseqModel):
         return self.model.max_positions()
 
     @torch.no_grad()
-    def head_input(self, net_input: dict, rows: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Hidden states at the rows, output weight and bias (see ``_heads.head_input``)."""
+    def head_input(
+        self, net_input: dict, rows: Tensor, *, rows_alone: bool = False
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Hidden states at the rows, output weight and bias (see ``_heads.head_input``).
+
+        Args:
+            net_input: of the batch.
+            rows: (B, T) bool.
+            rows_alone: spare the last layer the other positions where the model allows it. The
+                last digits then depend on what else is in the batch.
+        """
+        if rows_alone and supports_row_features(self.model):
+            hidden = row_features(self.model, net_input["src_tokens"], rows)
+            return head_input(self.model, hidden, None)
         return head_input(self.model, features(self.model, net_input), rows)
 
     def num_parameters(self) -> int:
@@ -126,7 +139,23 @@ def read_checkpoint(path: str) -> dict:
     """The checkpoint on the CPU, loaded safely (see ``compat``)."""
     if not os.path.isfile(path):
         raise ValueError(f"teacher checkpoint {path}: expected a file, found none at that path")
-    return checkpoint_utils.load_checkpoint_to_cpu(path)
+    try:
+        state = checkpoint_utils.load_checkpoint_to_cpu(path)
+    except (KeyError, TypeError, AttributeError) as e:
+        # fairseq's upgrade of old checkpoints trips over what is missing
+        raise ValueError(
+            f"teacher checkpoint {path}: expected what fairseq-train writes, found a file whose "
+            f"contents it does not know ({type(e).__name__}: {e}); give the original checkpoint"
+        ) from e
+    weights = state["model"]
+    if not isinstance(weights, dict) or not all(
+        isinstance(name, str) and isinstance(value, Tensor) for name, value in weights.items()
+    ):
+        raise ValueError(
+            f"teacher checkpoint {path}: expected tensors by name under 'model', found something "
+            "else; it was not written by fairseq-train"
+        )
+    return state
 
 
 def saved_config(state: dict, path: str) -> DictConfig:
@@ -164,7 +193,7 @@ def teacher_dictionary(path: str, saved: DictConfig, given: str | None, mask: bo
         raise ValueError(f"--ki-teacher-dict: expected a dict.txt, found no file at {given}")
     for place in places.values():
         if place is not None and os.path.isfile(place):
-            dictionary = Dictionary.load(place)
+            dictionary = _loaded_dictionary(place)
             if mask:
                 dictionary.add_symbol(MASK)
             return dictionary
@@ -173,6 +202,18 @@ def teacher_dictionary(path: str, saved: DictConfig, given: str | None, mask: bo
         f"teacher checkpoint {path}: expected its dict.txt in one of three places, found none "
         f"({looked}); name it with --ki-teacher-dict"
     )
+
+
+def _loaded_dictionary(path: str) -> Dictionary:
+    try:
+        dictionary = Dictionary.load(path)
+    except Exception as e:  # fairseq raises that very class for a file that is not text
+        raise ValueError(
+            f"the teacher's dictionary {path}: expected a dict.txt of fairseq-preprocess (one "
+            f"symbol and its count a line), found: {e}"
+        ) from e
+    logger.info(f"the teacher's dictionary: {path} ({len(dictionary):,} symbols)")
+    return dictionary
 
 
 def check_dictionary(teacher: Dictionary, student: Dictionary, path: str) -> None:
@@ -235,6 +276,12 @@ def build_from_state(
             f"teacher {path}: expected weights that fit the architecture that it records "
             f"({_name(saved)!r}), found others: {e}"
         ) from None
+    for name, weight in model.named_parameters():
+        if not weight.isfinite().all():
+            raise ValueError(
+                f"teacher {path}: expected finite weights, found inf or nan in {name}; its "
+                "training diverged, so take an earlier checkpoint"
+            )
     return model.float()
 
 

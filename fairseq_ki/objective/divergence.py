@@ -18,6 +18,15 @@ def _wide(x: Tensor) -> Tensor:
     return x if x.dtype == torch.float64 else x.float()
 
 
+def summed_in(dtype: torch.dtype, tau: float) -> torch.dtype:
+    """The type to compute a dense KL in: float64 for float32 inputs at temperatures above 2.
+
+    There both distributions are nearly flat, and their KL is a small difference of large numbers:
+    over 1,000 ids with logits of variance 1 float32 keeps 6 digits at tau = 2, and 4 at tau = 10.
+    """
+    return torch.float64 if dtype == torch.float32 and tau > 2.0 else dtype
+
+
 def check_temperature(tau: float) -> None:
     """Raise ValueError unless tau is a finite number above 0."""
     if not 0.0 < tau < math.inf:
@@ -50,11 +59,14 @@ def dense_kl(student_logits: Tensor, teacher_logits: Tensor, tau: float) -> Tens
             "student and teacher must have the same rows and vocabulary: expected teacher logits "
             f"{tuple(student_logits.shape)}, got {tuple(teacher_logits.shape)}"
         )
-    student = F.log_softmax(_wide(student_logits) / tau, dim=-1)
-    teacher = F.log_softmax(_wide(teacher_logits) / tau, dim=-1)
+    student_logits, teacher_logits = _wide(student_logits), _wide(teacher_logits)
+    dtype = summed_in(student_logits.dtype, tau)
+    student = F.log_softmax(student_logits.to(dtype) / tau, dim=-1)
+    teacher = F.log_softmax(teacher_logits.to(dtype) / tau, dim=-1)
     # p log p is 0 at p = 0, but 0 * -inf is not
     teacher = teacher.clamp_min(torch.finfo(teacher.dtype).min)
-    return F.kl_div(student, teacher, reduction="sum", log_target=True)
+    kl = F.kl_div(student, teacher, reduction="sum", log_target=True)
+    return kl.to(student_logits.dtype)
 
 
 def sparse_kl(student_logits: Tensor, ids: Tensor, probs: Tensor, tau: float) -> Tensor:

@@ -17,15 +17,21 @@ from torch.autograd.function import once_differentiable
 
 from fairseq_ki.objective.blocks import Blend, block_losses
 from fairseq_ki.objective.dense import Terms
-from fairseq_ki.objective.divergence import check_smoothing, check_sparse, check_temperature
+from fairseq_ki.objective.divergence import (
+    check_smoothing,
+    check_sparse,
+    check_temperature,
+    summed_in,
+)
 from fairseq_ki.objective.signals import DenseSignal, HeadSignal, Signal, SparseSignal
 
 # A chunk is what one matrix product takes: large enough to use the weight well each time that it
-# is read. A block is what one elementwise pass takes: small enough, on a CPU, for its buffers to
-# stay in the cache from one pass to the next, large enough to hide the cost of a call.
-# In elements of one (rows, V) buffer.
+# is read. A block is what one elementwise pass takes, in elements of a (rows, V) buffer. On a CPU
+# a small one keeps its buffers in the cache from pass to pass (600 rows x 8,000 on two quiet
+# cores, against dense: 2**19 0.45, 2**21 0.63, whole chunk 0.78), but after each pass the threads
+# wait for one another, which costs milliseconds when other processes want the cores.
 _CHUNK = {"cpu": 1 << 24, "cuda": 1 << 26}
-_BLOCK = {"cpu": 1 << 21, "cuda": 1 << 24}
+_BLOCK = {"cpu": 1 << 20, "cuda": 1 << 24}
 
 # torch >= 2.8: matrix products of half inputs with a float32 result, on CUDA
 _MM_OUT_DTYPE = "dtype" in torch.ops.aten.mm.overloads()
@@ -166,6 +172,9 @@ def _run(
     """`Terms`, and the gradients of the objective with respect to features, weight and bias."""
     (rows, vocab), signal = (features.shape[0], weight.shape[0]), blend.signal
     wide = torch.float64 if dtype == torch.float64 else torch.float32
+    result = wide
+    if dtype == torch.float32 and isinstance(signal, HeadSignal | DenseSignal):
+        wide = summed_in(dtype, blend.tau)
     grads = [
         torch.zeros_like(x, dtype=wide) if x is not None and needed else None
         for x, needed in zip((features, weight, bias), need, strict=True)
@@ -205,7 +214,8 @@ def _run(
     ce, self_learning, kl, teacher_nll, agree = losses
     inherited = blend.rate * blend.tau**2 * kl
     objective = ((1.0 - blend.rate) * self_learning + inherited).sum()
-    return (objective, ce.sum(), kl.sum(), teacher_nll.sum(), agree.sum().long()), grads
+    sums = (objective, ce.sum(), kl.sum(), teacher_nll.sum())
+    return (*(x.to(result) for x in sums), agree.sum().long()), grads
 
 
 def _slices(start: int, stop: int, step: int) -> Iterator[slice]:
@@ -255,9 +265,9 @@ def _accumulate(
 def prefer_fused(rows: int) -> bool:
     """Whether `fused_terms` is at least as fast as `dense_terms` on full logits.
 
-    Measured with ``benchmarks/loss.py`` on one CPU core (fused / dense): below 64 rows fixed costs
-    decide and the dense form's logits are small anyway (16 rows: 1.05 to 1.5); at 64 rows the two
-    meet (0.81 to 1.00 over vocabularies of 1,000 to 50,265); from there on fused gains with
-    every row (600 rows x 8,000: 0.52).
+    Measured with ``benchmarks/loss.py`` on one CPU core (fused / dense): with few rows the fixed
+    costs decide and the dense form's logits are small anyway (16 rows x 8,000: 1.04, one row x
+    1,000: 1.6). At 64 rows the two meet at the latest (0.67 to 0.99 over vocabularies from 1,000
+    to 50,265), and from there on fused gains with every row (600 x 8,000: 0.58).
     """
     return rows >= 64

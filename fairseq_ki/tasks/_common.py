@@ -1,5 +1,6 @@
 """What ``ki_mlm`` and ``ki_lm`` share: the teacher options, and the hooks fairseq calls."""
 
+import filecmp
 import logging
 import os
 from dataclasses import dataclass, field
@@ -9,10 +10,12 @@ from typing import Optional  # fairseq reads no `X | None`
 import torch
 from fairseq import utils
 from fairseq.data.fairseq_dataset import FairseqDataset
-from fairseq.dataclass import FairseqDataclass
+from fairseq.dataclass import ChoiceEnum, FairseqDataclass
+from fairseq.distributed import utils as distributed_utils
 from omegaconf import II
 from torch import Tensor
 
+from fairseq_ki.compat import copy_whole
 from fairseq_ki.data.blocks import Blocks
 from fairseq_ki.data.replay import ReplayedEpochs, mask_epoch
 from fairseq_ki.data.splits import combined_fingerprint
@@ -28,6 +31,7 @@ from fairseq_ki.teachers.stored import StoredTeacher
 logger = logging.getLogger(__name__)
 
 LAST = "checkpoint_last.pt"
+TEACHER_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 RESETS = "--reset-optimizer --reset-lr-scheduler --reset-meters --reset-dataloader"
 
 
@@ -43,6 +47,13 @@ class KITaskConfig(FairseqDataclass):
         metadata={
             "help": "the teacher's dict.txt; default: beside its checkpoint, else in the data "
             "directory that the checkpoint records"
+        },
+    )
+    ki_teacher_dtype: Optional[ChoiceEnum(list(TEACHER_DTYPES))] = field(
+        default=None,
+        metadata={
+            "help": "what a live teacher computes in; default: the student's type. It has no "
+            "gradients, so bf16 beside a student in fp32 loses little"
         },
     )
     ki_store: Optional[str] = field(
@@ -62,6 +73,8 @@ class KITaskConfig(FairseqDataclass):
     # fairseq's own options, read to tell a resumed run from one that starts
     save_dir: str = II("checkpoint.save_dir")
     restore_file: str = II("checkpoint.restore_file")
+    continue_once: Optional[str] = II("checkpoint.continue_once")
+    no_save: bool = II("checkpoint.no_save")
     train_subset: str = II("dataset.train_subset")
 
 
@@ -141,8 +154,11 @@ class KITaskMixin:
 
     def dictionary_sha256(self) -> str:
         """Of the file that the dictionary was read from."""
-        directory = utils.split_paths(self.config.data)[0]
-        return file_sha256(os.path.join(directory, "dict.txt"))
+        return file_sha256(self._dictionary_file)
+
+    @property
+    def _dictionary_file(self) -> str:
+        return os.path.join(utils.split_paths(self.config.data)[0], "dict.txt")
 
     def _check_options(self) -> None:
         config = self.config
@@ -150,6 +166,11 @@ class KITaskMixin:
             raise ValueError(
                 "expected one source of the teacher's logits, found --ki-teacher "
                 f"{config.ki_teacher} and --ki-store {config.ki_store}; drop one"
+            )
+        if config.ki_teacher_dtype is not None and config.ki_teacher is None:
+            raise ValueError(
+                "--ki-teacher-dtype: expected a live teacher (--ki-teacher), found none; a store "
+                "has its own types"
             )
         if config.ki_tail and config.ki_store is None:
             raise ValueError("--ki-tail: expected a --ki-store that keeps the tail, found none")
@@ -176,7 +197,8 @@ class KITaskMixin:
                 dictionary=self.config.ki_teacher_dict,
                 causal=self.causal,
                 positions=self.longest_sample,
-            )
+            ),
+            TEACHER_DTYPES.get(plain(self.config.ki_teacher_dtype)),
         )
 
     def _open_stores(self) -> StoredTeacher:
@@ -190,6 +212,26 @@ class KITaskMixin:
         return StoredTeacher(directories, expected, self.config.ki_tail)
 
     # -- training
+
+    def begin_epoch(self, epoch: int, model) -> None:
+        """Leave dict.txt beside the checkpoints: they hold none, and may be teachers one day.
+
+        Where they were trained is no substitute: "data-bin" is another directory in another
+        project, perhaps with as many symbols.
+        """
+        super().begin_epoch(epoch, model)
+        config = self.config
+        if config.no_save or distributed_utils.get_global_rank() != 0:
+            return
+        beside = os.path.join(config.save_dir, "dict.txt")
+        if not os.path.isfile(beside):
+            copy_whole(self._dictionary_file, beside)
+        elif not filecmp.cmp(self._dictionary_file, beside, shallow=False):
+            raise ValueError(
+                f"--save-dir {config.save_dir}: expected the dictionary of this run, "
+                f"{self._dictionary_file}, found another dict.txt, so the checkpoints there are of "
+                "other data; name another --save-dir, or move that file away"
+            )
 
     def train_step(self, sample, model, criterion, optimizer, update_num, ignore_grad=False):
         if self.names_teacher:
@@ -244,8 +286,13 @@ class KITaskMixin:
             )
 
     def _restored_file(self) -> str:
-        restore, save_dir = self.config.restore_file, self.config.save_dir
-        return os.path.join(save_dir, LAST) if restore == LAST else restore
+        config = self.config
+        if config.restore_file != LAST:
+            return config.restore_file
+        last = os.path.join(config.save_dir, LAST)
+        if config.continue_once is not None and not os.path.isfile(last):
+            return config.continue_once
+        return last
 
     def _restores(self) -> bool:
         """True if fairseq is going to load a checkpoint, and so may be past the teacher's end."""
@@ -259,8 +306,8 @@ class KITaskMixin:
         return {type(self).__name__: {"inheritance": self.inheritance.state_dict()}}
 
     def set_checkpoint_dict(self, state: dict) -> None:
-        own = os.path.dirname(os.path.abspath(self._restored_file()))
-        if self.inheritance is None or own != os.path.abspath(self.config.save_dir):
+        own = os.path.realpath(os.path.dirname(self._restored_file()))
+        if self.inheritance is None or own != os.path.realpath(self.config.save_dir):
             return  # a new run that starts from another one's checkpoint
         self.inheritance.load_state_dict(state["inheritance"])
         self._resumes_inheritance = True

@@ -43,10 +43,10 @@ def test_utilisation_counts_student_and_teacher():
 def test_half_precision_is_measured():
     """On the CPU, where bf16 runs too."""
     results = gpu.measure(SMALL, "bf16", step.Settings(turns=1, threads=1, memory=False), 1.0)
-    assert [r["precision"] for r in results] == ["bf16"] * 6
+    assert [r["precision"] for r in results] == ["bf16"] * 7
     assert all(r["utilisation"] > 0 for r in results)
     lines = gpu.text(results).splitlines()
-    assert len(lines) == 7
+    assert len(lines) == 8
     assert lines[0].startswith("precision | case")
 
 

@@ -16,8 +16,10 @@ from fairseq_ki.evaluation.flops import (
     batch_of,
     forward_flops,
     read_checkpoint,
+    teacher_flops,
     training_flops,
 )
+from fairseq_ki.models._row_features import row_features
 
 SIZES = {"layers": 3, "d_model": 32, "d_ffn": 80}
 BATCH, LENGTH = 4, 24
@@ -128,3 +130,17 @@ def test_projected_embeddings_are_refused(tmp_path):
     torch.save({"model": weights, "cfg": {"task": {}}}, tmp_path / "x.pt")
     with pytest.raises(ValueError, match="as wide as the layers, found 4 and 8"):
         read_checkpoint(tmp_path / "x.pt")
+
+
+def test_a_live_teacher_is_counted_at_its_loss_rows():
+    model = roberta().eval()
+    rows = torch.zeros(BATCH, LENGTH, dtype=torch.bool)
+    rows[:, :5] = True  # as many in every sample: what evens out samples is not counted
+    tokens = torch.randint(4, 200, (BATCH, LENGTH))
+    counter = FlopCounterMode(display=False)
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter:
+        model.encoder.lm_head(row_features(model, tokens, rows))
+    batch = Batch(BATCH * LENGTH, LENGTH, BATCH * 5)
+    sizes = Sizes(**SIZES, vocabulary=len(Task.source_dictionary), dense_head=True)
+    assert teacher_flops(sizes, batch) == counter.get_total_flops()
+    assert teacher_flops(sizes, batch) < forward_flops(sizes, batch)

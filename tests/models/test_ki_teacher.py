@@ -142,3 +142,31 @@ def test_missing_truncated_or_foreign_file(teacher, task, tmp_path):
     torch.save({"weights": torch.zeros(1)}, foreign)
     with pytest.raises(ValueError, match=r"foreign\.pt"):
         load(foreign, task)
+    foreign.write_bytes(b"<html>not found</html>")
+    with pytest.raises(ValueError, match=r"foreign\.pt .*torch\.save did not write"):
+        load(foreign, task)
+
+
+def test_a_checkpoint_stripped_of_what_fairseq_needs(altered, task):
+    def strip(state):
+        return {"model": state["model"], "cfg": state["cfg"]}
+
+    with pytest.raises(ValueError, match="expected what fairseq-train writes"):
+        load(altered(strip), task)
+    with pytest.raises(ValueError, match="expected tensors by name"):
+        load(altered(lambda state: state | {"model": {"encoder.lm_head.dense.weight": 1}}), task)
+
+
+def test_a_diverged_teacher(altered, task):
+    def diverge(state):
+        state["model"]["encoder.lm_head.bias"][3] = float("nan")
+
+    with pytest.raises(ValueError, match=r"found inf or nan in encoder\.lm_head\.bias"):
+        load(altered(diverge), task)
+
+
+@pytest.mark.parametrize("content", [b"w1\nw2\n", b"w1 5\nw1 4\n", b"\xff\xfe\x00"])
+def test_a_file_that_is_no_dictionary(teacher, task, tmp_path, content):
+    (tmp_path / "dict.txt").write_bytes(content)
+    with pytest.raises(ValueError, match=r"teacher's dictionary .*dict\.txt: expected a dict\.txt"):
+        load(teacher, task, dictionary=str(tmp_path / "dict.txt"))

@@ -182,6 +182,16 @@ def test_frozen_numbers():
     assert smooth.item() == pytest.approx(FROZEN["smooth"], rel=1e-6)
 
 
+@pytest.mark.parametrize("rows", [1, 64])
+@pytest.mark.parametrize("tau", [0.5, 2.0, 8.0, 100.0])
+def test_float32_is_the_formula_to_a_hundred_thousandth(tau, rows):
+    student, teacher = pair(rows, 1000, torch.float32)
+    exact = dense_kl(student.double(), teacher.double(), tau)
+    value = dense_kl(student, teacher, tau)
+    assert value.dtype == torch.float32
+    assert value.item() == pytest.approx(exact.item(), rel=1e-5)
+
+
 @pytest.mark.parametrize("tau", [1e-2, 1e3])
 def test_extreme_temperatures_stay_finite_and_right(tau):
     student, teacher = pair(dtype=torch.float32)

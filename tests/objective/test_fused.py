@@ -138,7 +138,7 @@ def test_any_shape_and_any_chunk(rows, vocab, chunk, block, kind, bias, tau, rat
         check(inputs, target, signal, rate, tau, chunk_rows=chunk)
 
 
-@pytest.mark.parametrize("tau", [1.0, 2.0, 3.0])
+@pytest.mark.parametrize("tau", [1.0, 2.0, 3.0, 20.0])
 @pytest.mark.parametrize("kind", SIGNALS)
 def test_float32_is_the_formula_to_a_hundred_thousandth(kind, tau):
     inputs = student(200, 1000, 16, dtype=torch.float32)

@@ -217,3 +217,16 @@ def test_sparse_gradients_are_refused():
     embedding(torch.tensor([1])).sum().backward()
     with pytest.raises(ValueError, match="dense gradients"):
         FusedAdam(embedding.parameters()).step()
+
+
+def test_training_with_either_and_resuming_with_the_other(fairseq_train, data_bin, tmp_path):
+    """Through fairseq-train: the same losses as --optimizer adam, across a change of optimizer."""
+    task = "--task masked_lm --criterion masked_lm --weight-decay 0.01 --adam-eps 1e-6"
+    straight = fairseq_train(data_bin, tmp_path / "straight", f"{task} --max-update 8")
+    moved = tmp_path / "moved"
+    first = fairseq_train(data_bin, moved, f"{task} --max-update 4")
+    second = fairseq_train(data_bin, moved, f"{task} --max-update 8 --optimizer ki_adam")
+    assert first.losses + second.losses == straight.losses
+    assert isinstance(second.state()["last_optimizer_state"]["state"][0]["step"], int)
+    back = fairseq_train(data_bin, moved, f"{task} --max-update 9")
+    assert len(back.losses) == 1

@@ -229,6 +229,34 @@ def test_a_run_that_would_teach_nothing_is_refused(fairseq_train, data_bin, teac
         assert float(run.train[0]["ki_rate"]) == 1
 
 
+def test_another_runs_end_is_not_this_ones(fairseq_train, data_bin, teacher, tmp_path):
+    """--continue-once names a checkpoint of another run as --restore-file does."""
+    adapt = f"{KI} --ki-teacher {teacher} --ki-steps 4 --max-update "
+    fairseq_train(data_bin, tmp_path / "one", f"{adapt} 6")
+    other = tmp_path / "one" / "checkpoint_last.pt"
+    with pytest.raises(SystemExit, match="--reset-optimizer"):
+        fairseq_train(data_bin, tmp_path / "two", f"{adapt} 8 --continue-once {other}")
+    (tmp_path / "link").symlink_to(tmp_path / "one")  # another name of the run's own save-dir
+    fairseq_train(data_bin, tmp_path / "link", f"{adapt} 8 --restore-file {other}")
+
+
+def test_the_dictionary_goes_with_the_checkpoints(fairseq_train, data_bin, tmp_path, monkeypatch):
+    """Two projects call their data "data-bin", and their dictionaries have equal size."""
+    for project in ("a", "b"):
+        shutil.copytree(data_bin, tmp_path / project / "data-bin")
+    dictionary = tmp_path / "b" / "data-bin" / "dict.txt"
+    first, second, *others = dictionary.read_text().splitlines()
+    dictionary.write_text("\n".join([second, first, *others]) + "\n")
+    monkeypatch.chdir(tmp_path / "a")
+    fairseq_train("data-bin", "small", f"{KI} --max-update 1")
+    monkeypatch.chdir(tmp_path / "b")
+    extra = f"{KI} --ki-teacher {tmp_path / 'a' / 'small' / 'checkpoint_last.pt'} --ki-steps 4"
+    with pytest.raises(ValueError, match="2 differ at the same id"):
+        fairseq_train("data-bin", "large", f"{extra} --max-update 2")
+    with pytest.raises(ValueError, match=r"--save-dir .*found another dict\.txt"):
+        fairseq_train("data-bin", tmp_path / "a" / "small", f"{KI} --max-update 2")
+
+
 def test_the_teacher_is_let_go_when_surpassed_and_stays_away(
     fairseq_train, data_bin, teacher, tmp_path
 ):

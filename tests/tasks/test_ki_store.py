@@ -94,7 +94,6 @@ def test_a_dense_store_trains_as_its_live_teacher(
     monkeypatch.setattr(KIMaskedLMTask, "load_dataset", replaying)
     fairseq_train(data_bin, tmp_path / "live", f"{extra} --ki-teacher {teacher}")
     assert len(stored) == len(losses) == 40
-    print("DIFF", max(abs(a-b)/b for a,b in zip(stored,losses)), [round((a-b)/b,6) for a,b in zip(stored,losses)])
     assert stored == pytest.approx(losses, rel=1e-3)
 
 
@@ -111,7 +110,6 @@ def test_a_causal_dense_store_trains_as_its_live_teacher(
     losses.clear()
     run = fairseq_train(data_bin, tmp_path / "live", f"{extra} --ki-teacher {gpt}", student)
     assert len(stored) == len(losses) == 40
-    print("DIFF", max(abs(a-b)/b for a,b in zip(stored,losses)), [round((a-b)/b,6) for a,b in zip(stored,losses)])
     assert stored == pytest.approx(losses, rel=1e-3)
     assert {r["epoch"] for r in run.train} >= {1, 2}
 
@@ -176,7 +174,7 @@ def test_shards_of_the_data(fairseq_train, data_bin, teacher, tmp_path, monkeypa
     else:
         captured = [capture(p, teacher, tmp_path / f"store-{p.name}", whole) for p in parts]
         named = f"{captured[1]}:{captured[0]}"  # found by their data, not by their order
-    extra = f"{KI} --ki-steps 100 --max-epoch 4 --num-workers 1 --warmup-updates 10"
+    extra = f"{KI} --ki-steps 100 --max-epoch 4 --num-workers 1 --lr 1e-3"
     losses = exact_losses(monkeypatch)
     fairseq_train(data, tmp_path / "stored", f"{extra} --ki-store {named}")
     stored = losses.copy()
@@ -190,7 +188,6 @@ def test_shards_of_the_data(fairseq_train, data_bin, teacher, tmp_path, monkeypa
     monkeypatch.setattr(MaskTokensDataset, "set_epoch", replaying)
     run = fairseq_train(data, tmp_path / "live", f"{extra} --ki-teacher {teacher}")
     assert run.train[-1]["epoch"] == 4
-    print("DIFF", max(abs(a-b)/b for a,b in zip(stored,losses)), [round((a-b)/b,6) for a,b in zip(stored,losses)])
     assert stored == pytest.approx(losses, rel=1e-3)
 
 
@@ -205,7 +202,6 @@ def test_combined_splits(fairseq_train, data_bin, teacher, tmp_path, monkeypatch
     losses.clear()
     fairseq_train(data, tmp_path / "live", f"{extra} --ki-teacher {teacher}")
     assert len(losses) > 10
-    print("DIFF", max(abs(a-b)/b for a,b in zip(stored,losses)), [round((a-b)/b,6) for a,b in zip(stored,losses)])
     assert stored == pytest.approx(losses, rel=1e-3)
     with pytest.raises(MismatchError, match="data-bin split"):  # one of the two alone
         fairseq_train(data_bin, tmp_path / "other", f"{extra} --ki-store {store}")
