@@ -120,6 +120,7 @@ def main(argv: list[str] | None = None) -> None:
     step.add_problem(parser)
     parser.add_argument("--turns", type=int, default=15, help="updates that are timed")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    step.add_clock(parser)
     parser.add_argument("--json", action="store_true", help="one JSON object instead of tables")
     parser.add_argument("--rank-of", help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
@@ -138,7 +139,7 @@ def main(argv: list[str] | None = None) -> None:
         if part == "ranks":
             found[part] = ranks(problem, args.turns, args.ranks)
         else:
-            settings = step.Settings(args.turns, args.threads, memory=False)
+            settings = step.Settings(args.turns, args.threads, memory=False, clock=args.clock)
             found[part] = growth(problem, part, settings)
         if not args.json:
             print(text(part, found[part]), end="\n\n")

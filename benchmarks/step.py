@@ -25,7 +25,17 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
-from _sides import Problem, Side, make_teacher, quiet, ratio, table, take_turns, write_data_bin
+from _sides import (
+    CLOCKS,
+    Problem,
+    Side,
+    make_teacher,
+    quiet,
+    ratio,
+    table,
+    take_turns,
+    write_data_bin,
+)
 from loss import resident_peak_mib
 
 from fairseq_ki.cli.main import main as fairseq_ki_command
@@ -42,6 +52,7 @@ class Settings:
     threads: int
     prepared: bool = False  # batches are loaded before, and that is timed apart
     memory: bool = True
+    clock: str = "wall"
 
 
 @dataclass(frozen=True)
@@ -143,7 +154,7 @@ def measure(problem: Problem, chosen: list[Case], settings: Settings) -> list[di
         loader = [None] * len(sides)
         if settings.prepared:
             loader = [side.prepare(WARM_UP + settings.turns) for side in sides]
-        seconds = take_turns(sides, settings.turns, WARM_UP)
+        seconds = take_turns(sides, settings.turns, WARM_UP, settings.clock)
         results = []
         for case, side, per_batch in zip(chosen, sides, loader):
             own = seconds[case.name]
@@ -206,6 +217,15 @@ def add_problem(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--num-workers", type=int, default=1, help="of each case's loader")
 
 
+def add_clock(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--clock",
+        choices=list(CLOCKS),
+        default="wall",
+        help="processor time, with --threads 1, tells the work apart from a busy machine",
+    )
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", choices=("masked", "causal", "both"), default="both")
     parser.add_argument("--cases", nargs="+", metavar="WORD", help="only those whose name has one")
@@ -216,6 +236,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--prepared", action="store_true", help="load the batches before, and time that apart"
     )
     parser.add_argument("--no-memory", action="store_true", help="measure time alone")
+    add_clock(parser)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--json", action="store_true", help="one JSON object instead of tables")
     parser.add_argument("--peak-of", help=argparse.SUPPRESS)
@@ -260,7 +281,8 @@ def main(argv: list[str] | None = None) -> None:
         plain, *others = cases(causal, args.k)
         wanted = [c for c in others if not args.cases or any(w in c.name for w in args.cases)]
         problem = problem_of(args, causal)
-        settings = Settings(args.turns, args.threads, args.prepared, not args.no_memory)
+        memory = not args.no_memory
+        settings = Settings(args.turns, args.threads, args.prepared, memory, args.clock)
         results = measure(problem, [plain, *wanted], settings)
         found[kind] = {"problem": asdict(problem), "results": results}
         if not args.json:

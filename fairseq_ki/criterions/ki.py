@@ -23,6 +23,7 @@ from fairseq_ki.models._heads import (
     unwrapped,
 )
 from fairseq_ki.objective.dense import Terms, dense_terms
+from fairseq_ki.objective.divergence import check_smoothing
 from fairseq_ki.objective.fused import fused_terms, prefer_fused
 from fairseq_ki.objective.schedules import SCHEDULES, Schedule, default_rate
 from fairseq_ki.objective.signals import Signal
@@ -54,6 +55,13 @@ class KICriterionConfig(FairseqDataclass):
     ki_temperature: float = field(
         default=2.0,
         metadata={"help": "temperature of teacher and student in the KL term"},
+    )
+    ki_label_smoothing: float = field(
+        default=0.0,
+        metadata={
+            "help": "smooth the targets of the self-learning part in training, as the paper's "
+            "Table 10 does; logs and validation stay unsmoothed"
+        },
     )
     ki_stop_when_surpassed: bool = field(
         default=False,
@@ -98,6 +106,8 @@ class KICriterion(FairseqCriterion):
             )
         self.inheritance = build_inheritance(cfg) if task.names_teacher else None
         self.valid_teacher = cfg.ki_valid_teacher
+        check_smoothing(cfg.ki_label_smoothing)
+        self.label_smoothing = cfg.ki_label_smoothing
         self.head_outside = head_may_run_outside(cfg)
         self.clock = TeacherClock()
         self.host = CrossEntropyCriterion(task, sentence_avg=False)
@@ -120,9 +130,11 @@ class KICriterion(FairseqCriterion):
         return terms.objective, target.numel(), self._log(sample, target, terms, rate, signal)
 
     def _self_learning(self, model, sample: dict, rows: Tensor, target: Tensor) -> Terms:
-        """Without a teacher: fairseq's own way, to the last bit."""
-        if not self.task.causal:  # masked_lm: the logits of the masked positions
-            return dense_terms(row_logits(model, sample["net_input"], rows), target, None, 0.0, 1.0)
+        """Without a teacher: fairseq's own way, to the last bit, unless targets are smoothed."""
+        smoothing = self.label_smoothing if self.training else 0.0
+        if not self.task.causal or smoothing:  # masked_lm: the logits of the masked positions
+            logits = row_logits(model, sample["net_input"], rows)
+            return dense_terms(logits, target, None, 0.0, 1.0, smoothing)
         ce, _ = self.host.compute_loss(model, model(**sample["net_input"]), sample)
         zero = ce.new_zeros(())
         return Terms(ce, ce.detach(), zero, zero, zero)
@@ -131,12 +143,13 @@ class KICriterion(FairseqCriterion):
         self, model, sample: dict, rows: Tensor, target: Tensor, signal: Signal, rate: float
     ) -> Terms:
         temperature = self.inheritance.temperature
+        smoothing = self.label_smoothing if self.training else 0.0
         student = unwrapped(model)
         if self._fuses(student, target.numel()):
             head = head_input(student, features(model, sample["net_input"]), rows)
-            return fused_terms(*head, target, signal, rate, temperature)
+            return fused_terms(*head, target, signal, rate, temperature, label_smoothing=smoothing)
         logits = row_logits(model, sample["net_input"], rows)
-        return dense_terms(logits, target, signal, rate, temperature)
+        return dense_terms(logits, target, signal, rate, temperature, smoothing)
 
     def _fuses(self, student, rows: int) -> bool:
         return (
@@ -155,8 +168,6 @@ class KICriterion(FairseqCriterion):
             if not self.valid_teacher:
                 return None, 0.0
             return inheritance.source.signal(sample, rows, inheritance.temperature), 0.0
-        if inheritance.rate == 0.0:  # a schedule may start at 0 and rise
-            return None, 0.0
         with self.clock.teacher(rows.device):
             signal = inheritance.source.signal(sample, rows, inheritance.temperature)
         return signal, inheritance.rate

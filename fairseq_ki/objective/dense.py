@@ -8,7 +8,12 @@ from typing import NamedTuple
 import torch.nn.functional as F
 from torch import Tensor
 
-from fairseq_ki.objective.divergence import dense_kl, sparse_kl, tail_kl
+from fairseq_ki.objective.divergence import (
+    dense_kl,
+    smoothed_cross_entropy,
+    sparse_kl,
+    tail_kl,
+)
 from fairseq_ki.objective.signals import DenseSignal, HeadSignal, Signal
 
 
@@ -31,7 +36,12 @@ class Terms(NamedTuple):
 
 
 def dense_terms(
-    logits: Tensor, target: Tensor, signal: Signal | None, rate: float, temperature: float
+    logits: Tensor,
+    target: Tensor,
+    signal: Signal | None,
+    rate: float,
+    temperature: float,
+    label_smoothing: float = 0.0,
 ) -> Terms:
     """Equation 2 of the paper for one batch.
 
@@ -41,11 +51,16 @@ def dense_terms(
         signal: the teacher's word on the same rows; None for self-learning alone.
         rate: inheritance rate in [0, 1].
         temperature: of both distributions in the KL term.
+        label_smoothing: epsilon of the self-learning part of the objective, as in
+            `divergence.smoothed_cross_entropy`; ``ce`` is never smoothed.
     """
     ce = F.cross_entropy(logits.float(), target, reduction="sum")
     zero = ce.new_zeros(())
+    self_learning = (
+        smoothed_cross_entropy(logits, target, label_smoothing) if label_smoothing else ce
+    )
     if signal is None:
-        return Terms(ce, ce.detach(), zero, zero, zero)
+        return Terms(self_learning, ce.detach(), zero, zero, zero)
     if isinstance(signal, HeadSignal):
         signal = signal.dense()
     if isinstance(signal, DenseSignal):
@@ -59,6 +74,6 @@ def dense_terms(
             kl = tail_kl(logits, signal.ids, signal.probs, signal.tail, temperature)
         teacher_nll = -signal.target_log_prob.sum()
         teacher_top1 = signal.top1
-    objective = (1 - rate) * ce + rate * temperature**2 * kl
+    objective = (1 - rate) * self_learning + rate * temperature**2 * kl
     agreement = (logits.argmax(dim=-1) == teacher_top1).sum()
     return Terms(objective, ce.detach(), kl.detach(), teacher_nll, agreement)

@@ -32,6 +32,8 @@ logger = logging.getLogger(__name__)
 
 LAST = "checkpoint_last.pt"
 TEACHER_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+# of the criterion, and without a teacher to no purpose
+TEACHER_OPTIONS = ("ki_steps", "ki_rate", "ki_stop_when_surpassed", "ki_valid_teacher")
 RESETS = "--reset-optimizer --reset-lr-scheduler --reset-meters --reset-dataloader"
 
 
@@ -139,6 +141,8 @@ class KITaskMixin:
         return model
 
     def build_criterion(self, cfg, **kwargs):
+        if self._trains and not self.names_teacher:
+            self._check_no_teacher_options(cfg)
         criterion = super().build_criterion(cfg, **kwargs)
         self.inheritance = getattr(criterion, "inheritance", None)
         if self._trains and self.config.ki_store is not None:
@@ -174,6 +178,17 @@ class KITaskMixin:
             )
         if config.ki_tail and config.ki_store is None:
             raise ValueError("--ki-tail: expected a --ki-store that keeps the tail, found none")
+
+    def _check_no_teacher_options(self, criterion_cfg) -> None:
+        """A forgotten teacher would go unnoticed for as long as the run lasts."""
+        groups = ((self.config, ("ki_teacher_dict", "ki_tail")), (criterion_cfg, TEACHER_OPTIONS))
+        for options, names in groups:
+            for name in names:
+                if getattr(options, name, None):
+                    raise ValueError(
+                        f"--{name.replace('_', '-')}: expected a teacher (--ki-teacher or "
+                        "--ki-store), found none; name one, or drop the option"
+                    )
 
     def _check_store_serves(self, criterion) -> None:
         if getattr(criterion, "valid_teacher", False):

@@ -52,7 +52,7 @@ class Inheritance:
                 self.source = None
             return
         self.rate = self.schedule.alpha(update)
-        if self.rate > 0 and self.source is None:
+        if self.source is None:
             source = open_source()
             source.check_temperature(self.temperature)
             self.source = source

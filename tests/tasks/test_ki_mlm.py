@@ -302,3 +302,36 @@ def test_bad_numbers_are_refused(fairseq_train, data_bin, teacher, tmp_path, opt
     with pytest.raises(ValueError, match=message):
         fairseq_train(data_bin, tmp_path, f"{KI} --ki-teacher {teacher} {options_}")
     assert not os.path.exists(tmp_path / "checkpoint_last.pt")
+
+
+@pytest.mark.parametrize(
+    "option",
+    ["--ki-steps 5", "--ki-rate 0.5", "--ki-teacher-dict d", "--ki-tail", "--ki-valid-teacher"],
+)
+def test_teacher_options_without_a_teacher_are_refused(fairseq_train, data_bin, tmp_path, option):
+    with pytest.raises(ValueError, match=option.split()[0]):
+        fairseq_train(data_bin, tmp_path, f"{KI} {option}")
+
+
+def test_label_smoothing_changes_training_and_no_log(fairseq_train, data_bin, teacher, tmp_path):
+    """Table 10: the objective is smoothed, `loss` is not, with and without a teacher."""
+    guided = f"--ki-teacher {teacher} --ki-schedule constant"
+    for name, more in (("alone", ""), ("guided", guided)):
+        plain, smoothed = (
+            fairseq_train(
+                data_bin,
+                tmp_path / f"{name}{epsilon}",
+                f"{KI} {more} --ki-label-smoothing {epsilon} --max-update 3",
+            )
+            for epsilon in (0.0, 0.3)
+        )
+        assert plain.train[0]["loss"] == smoothed.train[0]["loss"]
+        assert plain.losses[1:] != smoothed.losses[1:]
+        assert not same_weights(plain.state(), smoothed.state())
+    first = [run.train[0]["ki_objective"] for run in (plain, smoothed)]
+    assert first[0] != first[1]
+
+
+def test_label_smoothing_out_of_range(fairseq_train, data_bin, tmp_path):
+    with pytest.raises(ValueError, match="smoothing"):
+        fairseq_train(data_bin, tmp_path, f"{KI} --ki-label-smoothing 1.5")
