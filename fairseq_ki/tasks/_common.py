@@ -8,25 +8,18 @@ from enum import Enum
 from typing import Optional  # fairseq reads no `X | None`
 
 import torch
-from fairseq import utils
-from fairseq.data.fairseq_dataset import FairseqDataset
 from fairseq.dataclass import ChoiceEnum, FairseqDataclass
 from fairseq.distributed import utils as distributed_utils
 from omegaconf import II
 from torch import Tensor
 
 from fairseq_ki.compat import copy_whole
-from fairseq_ki.data.blocks import Blocks
-from fairseq_ki.data.replay import ReplayedEpochs, mask_epoch
-from fairseq_ki.data.splits import combined_fingerprint
-from fairseq_ki.data.stored_rows import ReadingSwitch, SplitRows
 from fairseq_ki.models._heads import unwrapped
 from fairseq_ki.models.ki_teacher import load_teacher
-from fairseq_ki.store import StoreError, file_sha256
+from fairseq_ki.tasks._stores import StoreMixin
 from fairseq_ki.teachers.inheritance import Inheritance
 from fairseq_ki.teachers.live import LiveTeacher
 from fairseq_ki.teachers.source import SignalSource
-from fairseq_ki.teachers.stored import StoredTeacher
 
 logger = logging.getLogger(__name__)
 
@@ -80,7 +73,7 @@ class KITaskConfig(FairseqDataclass):
     train_subset: str = II("dataset.train_subset")
 
 
-class KITaskMixin:
+class KITaskMixin(StoreMixin):
     """Mixed into a fairseq task class, before it in the bases.
 
     The subclass gives ``config`` (its options, whatever fairseq's base class calls them)
@@ -91,10 +84,7 @@ class KITaskMixin:
     causal: bool
     student_positions: int = 0
     inheritance: Inheritance | None = None
-    reading: ReadingSwitch
     _opened: SignalSource | None = None
-    _stored: StoredTeacher | None = None
-    _mask_epochs: int | None = None  # of the stores, once they were open
     _trains = False  # fairseq-validate and its like build the same task
     _started = False
     _resumes_inheritance = False
@@ -120,11 +110,6 @@ class KITaskMixin:
     def names_teacher(self) -> bool:
         """True if this run was asked to inherit, even if its teacher is silent by now."""
         return self.config.ki_teacher is not None or self.config.ki_store is not None
-
-    def __init__(self, *args, **kwargs) -> None:
-        super().__init__(*args, **kwargs)
-        self.reading = ReadingSwitch()
-        self._fingerprints: dict[str, str] = {}
 
     # -- building: a teacher is loaded for training only, a student must load without it
 
@@ -152,18 +137,6 @@ class KITaskMixin:
     def check_teachable(self, model: torch.nn.Module) -> None:
         """Refuse host options and students that no teacher can follow; overridden by tasks."""
 
-    def store_settings(self) -> dict:
-        """What fixes blocks and masks, by fairseq's names: a store has to agree in all of it."""
-        raise NotImplementedError
-
-    def dictionary_sha256(self) -> str:
-        """Of the file that the dictionary was read from."""
-        return file_sha256(self._dictionary_file)
-
-    @property
-    def _dictionary_file(self) -> str:
-        return os.path.join(utils.split_paths(self.config.data)[0], "dict.txt")
-
     def _check_options(self) -> None:
         config = self.config
         if config.ki_teacher is not None and config.ki_store is not None:
@@ -190,15 +163,6 @@ class KITaskMixin:
                         "--ki-store), found none; name one, or drop the option"
                     )
 
-    def _check_store_serves(self, criterion) -> None:
-        if getattr(criterion, "valid_teacher", False):
-            raise ValueError(
-                "--ki-valid-teacher: expected a live teacher (--ki-teacher), found --ki-store, "
-                f"which holds split {self.config.train_subset!r} alone; drop one of them"
-            )
-        if self._stored is not None and self.inheritance is not None:
-            self._stored.check_temperature(self.inheritance.temperature)
-
     def open_source(self) -> SignalSource:
         """Load and check the teacher, on the CPU; or open and check its stores."""
         if self.config.ki_store is not None:
@@ -215,16 +179,6 @@ class KITaskMixin:
             ),
             TEACHER_DTYPES.get(plain(self.config.ki_teacher_dtype)),
         )
-
-    def _open_stores(self) -> StoredTeacher:
-        directories = utils.split_paths(self.config.ki_store)
-        expected = {
-            "task": "lm" if self.causal else "mlm",
-            "vocabulary": len(self.source_dictionary),
-            "dictionary_sha256": self.dictionary_sha256(),
-            "data": self.store_settings(),
-        }
-        return StoredTeacher(directories, expected, self.config.ki_tail)
 
     # -- training
 
@@ -328,51 +282,6 @@ class KITaskMixin:
         self._resumes_inheritance = True
 
     # -- data
-
-    def blocks(self, split: str, epoch: int, combine: bool) -> Blocks:
-        """A split by the index of its blocks, as a teacher's rows are captured and stored."""
-        raise NotImplementedError
-
-    def stored_rows(
-        self, split: str, epoch: int, combine: bool, blocks: Blocks
-    ) -> SplitRows | None:
-        """The stored rows of a split that is being loaded; None where none are needed.
-
-        Args:
-            split, epoch, combine: as fairseq's load_dataset gets them.
-            blocks: its samples.
-        """
-        if not self._reads_rows_of(split) or not self.reading:
-            return None
-        try:
-            self._stored = self._stored or self._open_stores()
-        except StoreError:
-            if self._restores():
-                return None  # perhaps past the teacher's end; if not, the first update will tell
-            raise
-        self._mask_epochs = self._stored.mask_epochs
-        paths = utils.split_paths(self.config.data)
-        prefix = os.path.join(paths[(epoch - 1) % len(paths)], split)
-        if prefix not in self._fingerprints:  # shards of the data come again and again
-            self._fingerprints[prefix] = combined_fingerprint(prefix, combine)
-        reader, index = self._stored.find_split(self._fingerprints[prefix], len(blocks))
-        rows = SplitRows(reader, index)
-        rows.check_first(blocks, mask_epoch(epoch, len(paths), self._mask_epochs), self.pad)
-        return rows
-
-    def replayed(self, split: str, dataset: FairseqDataset) -> FairseqDataset:
-        """The dataset in the epochs of the store, to the end of the run, or as it is."""
-        if not self._reads_rows_of(split) or self._mask_epochs is None:
-            return dataset
-        return ReplayedEpochs(dataset, len(utils.split_paths(self.config.data)), self._mask_epochs)
-
-    def _reads_rows_of(self, split: str) -> bool:
-        stored = self.config.ki_store is not None
-        return stored and self._trains and split == self.config.train_subset
-
-    @property
-    def pad(self) -> int:
-        return self.source_dictionary.pad()
 
     def get_batch_iterator(self, *args, **kwargs):
         """fairseq's iterator, with loader workers that are started anew for every epoch.
