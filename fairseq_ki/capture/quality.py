@@ -9,13 +9,15 @@ import torch
 from torch import Tensor
 
 from fairseq_ki.objective.dense import dense_terms
-from fairseq_ki.objective.signals import DenseSignal, Signal
+from fairseq_ki.objective.signals import DenseSignal, Signal, SparseSignal
 
 SMOOTHING = 1e-3
 BINS = 15
 
 
-def target_distribution(signal: Signal, vocabulary: int, temperature: float) -> Tensor:
+def target_distribution(
+    signal: DenseSignal | SparseSignal, vocabulary: int, temperature: float
+) -> Tensor:
     """(N, V) the target that a student is pulled towards; a tail is spread evenly."""
     if isinstance(signal, DenseSignal):
         return torch.softmax(signal.logits / temperature, dim=1)

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from fairseq import utils
 
 from fairseq_ki.capture.samples import SplitSamples
@@ -44,6 +45,8 @@ class CaptureSettings:
     def __post_init__(self) -> None:
         if self.batch_size < 1:
             raise ValueError(f"--batch-size: expected at least 1 sample, found {self.batch_size}")
+        if self.device == "cuda" and not torch.cuda.is_available():
+            raise ValueError("--device cuda: expected a GPU that torch can use, found none")
         if self.data.task == "ki_lm" and self.mask_epochs != 1:
             raise ValueError(
                 "--mask-epochs: a causal model has no masks, so that all epochs are alike: "

@@ -77,7 +77,9 @@ class StoredTeacher:
         )
 
 
-def stored_signal(stored: Mapping[str, Tensor], temperature: float, use_tail: bool) -> Signal:
+def stored_signal(
+    stored: Mapping[str, Tensor], temperature: float, use_tail: bool
+) -> DenseSignal | SparseSignal:
     """The target that stored rows stand for.
 
     Args:

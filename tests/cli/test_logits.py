@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
 from fairseq_ki.cli.main import main
 from fairseq_ki.store import Manifest
@@ -142,6 +143,11 @@ def test_a_full_disk_is_foreseen(run, data_bin, teacher, tmp_path, monkeypatch):
         ("--encoding topk --k 66", "k: expected an integer from 1 to 65, found 66"),
         ("--encoding topk --workers 0", "--workers: expected at least 1"),
         ("--encoding topk --batch-size 0", "--batch-size: expected at least 1 sample"),
+        pytest.param(
+            "--encoding topk --device cuda",
+            "--device cuda: expected a GPU that torch can use, found none",
+            marks=pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU"),
+        ),
         ("--encoding topk --mask-epochs 0", "mask_epochs: expected an integer from 1"),
         ("--encoding topk --tokens-per-sample 33", "expected at least 33 positions"),
         ("--encoding topk --split nosuch", "nosuch"),

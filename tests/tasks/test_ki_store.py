@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -145,6 +147,53 @@ def test_resumed_equals_straight_through(fairseq_train, data_bin, topk, tmp_path
     for key in ("num_updates", "loss", "ki_rate", "ki_loss", "ki_objective", "ki_teacher_ppl"):
         assert [r[key] for r in resumed] == [r[key] for r in straight.train], key
     assert same_weights(straight.state(), pieces[-1].state())
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_causal_run_resumed_equals_straight_through(
+    fairseq_train, data_bin, gpt, tmp_path, workers
+):
+    blocks = "--sample-break-mode complete --tokens-per-sample 30"
+    store = capture(
+        data_bin, gpt, tmp_path / "store", f"--task ki_lm --encoding sampled --draws 9 {blocks}"
+    )
+    extra = (
+        f"{CAUSAL} --ki-store {store} --ki-temperature 1 --ki-steps 50 --max-target-positions 32 "
+        f"--num-workers {workers} {blocks} --max-update "
+    )
+    student = GPT.format(2, 32)
+    straight = fairseq_train(data_bin, tmp_path / "straight", extra + "40", student)
+    pieces = [
+        fairseq_train(data_bin, tmp_path / "pieces", f"{extra}{n}", student) for n in ("10", "40")
+    ]
+    resumed = [r for piece in pieces for r in piece.train]
+    for key in ("num_updates", "loss", "ki_loss", "ki_objective"):
+        assert [r[key] for r in resumed] == [r[key] for r in straight.train], key
+    assert same_weights(straight.state(), pieces[-1].state())
+
+
+@pytest.mark.slow
+def test_two_ranks_equal_one(fairseq_train, data_bin, topk, student_options, tmp_path):
+    """Over an epoch's end; dropout is 0, since ranks draw their own."""
+    extra = (
+        f"{KI} --ki-store {topk} --ki-steps 30 --max-update 12 --dropout 0 --attention-dropout 0 "
+        "--num-workers 1"
+    )
+    one = fairseq_train(data_bin, tmp_path / "one", f"{extra} --update-freq 2")
+    command = (
+        f"-m torch.distributed.run --nproc-per-node 2 --standalone -m fairseq_cli.train {data_bin} "
+        f"{student_options} --save-dir {tmp_path / 'two'} {extra}"
+    )
+    done = subprocess.run(
+        [sys.executable, *command.split()], capture_output=True, text=True, timeout=240
+    )
+    assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
+    lines = (done.stdout + done.stderr).splitlines()
+    two = [json.loads(x.split("| train_inner | ")[1]) for x in lines if "| train_inner | " in x]
+    assert len(two) == 12
+    for a, b in zip(one.train, two):
+        for key in ("loss", "ki_loss", "ki_objective", "ki_teacher_ppl"):
+            assert float(a[key]) == pytest.approx(float(b[key]), rel=1e-3, abs=0.0011), key
 
 
 def part_of(data_bin, folder: Path, sentences: range, name: str = "train") -> Path:
