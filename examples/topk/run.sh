@@ -4,11 +4,11 @@
 # Run it again to resume; it repeats nothing finished.
 #
 #   bash examples/topk/run.sh              micro sizes on two CPU cores, about an hour
-#   SHORTEN=40 LINES=4000 bash examples/topk/run.sh    to see that all works, some minutes
+#   SHORTEN=40 TEXT_LINES=4000 bash examples/topk/run.sh    to see that all works, some minutes
 #   SCALE=paper DATA=DIR bash examples/topk/run.sh     the paper's sizes, for 8 GPUs
 #   DRY_RUN=1                              print every command and run nothing
 #   OUT=DIR                                where everything goes (runs/topk)
-#   LINES=N                                lines of the quickstart's text that are used (45000)
+#   TEXT_LINES=N                           lines of the quickstart's text that are used (45000)
 #   SEEDS='1 2 3'                          other seeds than the recipe's
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -17,8 +17,9 @@ source examples/corpus.sh
 
 SCALE="${SCALE:-micro}"
 SHORTEN="${SHORTEN:-1}"
-OUT="${OUT:-runs/topk${SCALE#micro}}"
-LINES="${LINES:-45000}"
+[ "$SCALE" = micro ] && folder=runs/topk || folder="runs/topk_$SCALE"
+OUT="${OUT:-$folder}"
+TEXT_LINES="${TEXT_LINES:-45000}"
 quickstart=runs/quickstart
 options=(--out "$OUT" --shorten "$SHORTEN")
 # shellcheck disable=SC2206  # one word per seed
@@ -34,8 +35,8 @@ if [ -z "${DRY_RUN:-}" ]; then
     if [ "$SCALE" = micro ]; then
         docs_data_bin "$quickstart"
         # a store holds every sample of its data: here, a part that the students see twice
-        [ -e "$OUT/part.txt" ] || head -n "$LINES" "$quickstart/encoded/train.txt" >"$OUT/part.txt"
-        step "binarise $LINES lines" "$OUT/data-bin/train.idx" \
+        [ -e "$OUT/part.txt" ] || head -n "$TEXT_LINES" "$quickstart/encoded/train.txt" >"$OUT/part.txt"
+        step "binarise $TEXT_LINES lines" "$OUT/data-bin/train.idx" \
             "$PY" preprocess/binarize.py --train "$OUT/part.txt" \
             --valid "$quickstart/encoded/valid.txt" --model "$quickstart/spm/spm.model" \
             --out-dir "$OUT/data-bin" --workers 2
