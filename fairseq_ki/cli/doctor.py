@@ -262,7 +262,7 @@ def file_system(path: Path, mounts: str) -> str:
 
 
 def check_store(store: str | None) -> Iterator[Finding]:
-    """Loader workers read a store at random places of memory-mapped files."""
+    """Loader workers read a store at random places, a sample at a time."""
     if store is None:
         return
     place = _existing_parent(Path(store))
@@ -271,8 +271,8 @@ def check_store(store: str | None) -> Iterator[Finding]:
     if kind in NETWORK_FILE_SYSTEMS or kind.startswith("fuse"):
         yield Finding(
             "store", f"{store} is on a network mount ({kind})", "warning",
-            "copy the store to a local disk: it is read at random places, and an interrupted "
-            "mount kills the process that has mapped it",
+            "copy the store to a local disk: it is read at random places, a sample at "
+            "a time, and training stops when the mount does",
         )  # fmt: skip
     else:
         yield Finding("store", f"{store} is on {kind}")
