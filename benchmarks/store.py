@@ -165,7 +165,7 @@ def measure_capture(problem: Problem, teacher: str, turns: int, batches: int) ->
         task = build_task(settings)
         cfg = training_config(shown, data, ["--task", "ki_mlm", "--criterion", "ki"])
         model = tasks.setup_task(cfg.task).build_model(cfg.model)
-        running = TeacherPass(KITeacher(model, teacher, None), problem.device)
+        running = TeacherPass(KITeacher(model, teacher), problem.device)
         split = SplitSamples(task, "train", 0, problem.tokens_per_sample)
         results = []
         for encoding in (TopK(problem.vocabulary, k=10), Sampled(problem.vocabulary)):

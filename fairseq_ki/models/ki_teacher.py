@@ -54,11 +54,10 @@ class KITeacher(BaseFairseqModel):
     a checkpoint that cannot teach the task at hand.
     """
 
-    def __init__(self, model: BaseFairseqModel, path: str, updates: int | None) -> None:
+    def __init__(self, model: BaseFairseqModel, path: str) -> None:
         super().__init__()
         self.model = model
         self.path = path
-        self.updates = updates
         self.requires_grad_(False)
         self.eval()
 
@@ -73,8 +72,7 @@ class KITeacher(BaseFairseqModel):
         check_dictionary(dictionary, task.source_dictionary, cfg.ki_checkpoint)
         model = build_from_state(state, saved, task, cfg.ki_checkpoint, causal=cfg.ki_causal)
         check_positions(model, cfg.ki_positions, cfg.ki_checkpoint)
-        history = state.get("optimizer_history") or [{}]
-        return cls(model, cfg.ki_checkpoint, history[-1].get("num_updates"))
+        return cls(model, cfg.ki_checkpoint)
 
     def train(self, mode: bool = True) -> "KITeacher":
         """Stay in eval mode: a teacher with dropout would contradict itself."""

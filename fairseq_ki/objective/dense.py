@@ -10,9 +10,12 @@ from torch import Tensor
 
 from fairseq_ki.objective.divergence import (
     dense_kl,
+    inheritance_objective,
     smoothed_cross_entropy,
     sparse_kl,
     tail_kl,
+    target_log_prob,
+    top1_agreement,
 )
 from fairseq_ki.objective.signals import DenseSignal, HeadSignal, Signal
 
@@ -65,7 +68,7 @@ def dense_terms(
         signal = signal.dense()
     if isinstance(signal, DenseSignal):
         kl = dense_kl(logits, signal.logits, temperature)
-        teacher_nll = F.cross_entropy(signal.logits.float(), target, reduction="sum")
+        teacher_nll = -target_log_prob(signal.logits, target).sum()
         teacher_top1 = signal.logits.argmax(dim=-1)
     else:
         if signal.tail is None:
@@ -74,6 +77,6 @@ def dense_terms(
             kl = tail_kl(logits, signal.ids, signal.probs, signal.tail, temperature)
         teacher_nll = -signal.target_log_prob.sum()
         teacher_top1 = signal.top1
-    objective = (1 - rate) * self_learning + rate * temperature**2 * kl
-    agreement = (logits.argmax(dim=-1) == teacher_top1).sum()
+    objective = inheritance_objective(self_learning, kl, rate, temperature)
+    agreement = top1_agreement(logits, teacher_top1)
     return Terms(objective, ce.detach(), kl.detach(), teacher_nll, agreement)
