@@ -69,7 +69,7 @@ class StoreWriter:
     """
 
     def __init__(self, directory: str | Path, plan: Plan, rank: int = 0, workers: int = 1) -> None:
-        """Begin or resume: what a killed process left unfinished of this one's shards is removed.
+        """Begin or resume.
 
         Raises FinishedError on a finished store and MismatchError where another plan was begun.
         """
@@ -83,8 +83,6 @@ class StoreWriter:
         self.directory.mkdir(parents=True, exist_ok=True)
         self._keep_plan()
         self._refuse_finished()  # another process may have finished it since
-        names = {shard.file for shard in self._own}
-        self._remove_temporaries(names.__contains__)
 
     def pending(self) -> list[Shard]:
         """The shards that this process has still to write, in order."""
@@ -199,7 +197,9 @@ class StoreWriter:
     def _published(self, name: str) -> Iterator[BinaryIO]:
         """A file written under a temporary name, brought to the disk, and renamed to its own.
 
-        The temporary name is unique: two processes on one shard cannot mix their bytes.
+        The temporary name is unique: two processes on one shard cannot mix their bytes. What killed
+        processes left of the same file is removed only now that the file itself is there: a living
+        process whose part is taken away then finds what it would have written.
         """
         path = self.directory / f".{name}.{secrets.token_hex(8)}{_TEMPORARY}"
         try:
@@ -207,7 +207,7 @@ class StoreWriter:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
-            with suppress(FileNotFoundError):  # removed by a process that finished before this one
+            with suppress(FileNotFoundError):  # removed by a process that published before this one
                 os.rename(path, self.directory / name)
         finally:
             path.unlink(missing_ok=True)
@@ -216,3 +216,4 @@ class StoreWriter:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+        self._remove_temporaries(name.__eq__)

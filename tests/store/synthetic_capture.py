@@ -76,10 +76,20 @@ def capture(directory, plan, rank=0, workers=1):
     """Write all of one process's pending shards."""
     writer = store.StoreWriter(directory, plan, rank, workers)
     for shard in writer.pending():
-        with writer.shard(shard) as out:
-            for block in shard.blocks:
-                out.add(*make_rows(plan, shard.split, shard.mask_epoch, block))
+        write_shard(writer, shard)
     return writer
+
+
+def write_shard(writer, shard):
+    """Write one shard and publish it."""
+    with writer.shard(shard) as out:
+        add_samples(out, writer.plan, shard)
+
+
+def add_samples(out, plan, shard):
+    """Add every sample of the shard."""
+    for block in shard.blocks:
+        out.add(*make_rows(plan, shard.split, shard.mask_epoch, block))
 
 
 if __name__ == "__main__":

@@ -259,14 +259,30 @@ def test_what_a_kill_left_is_cleared_from_a_finished_store(synthetic, finished, 
     assert contents(tmp_path) == {**contents(finished["topk"]), "notes.txt": b"mine"}
 
 
-def test_a_resumed_process_clears_its_own_temporaries_alone(synthetic, tmp_path):
+def test_a_published_shard_clears_the_temporaries_of_its_own(synthetic, tmp_path):
     plan = synthetic.make_plan(synthetic.ENCODINGS["topk"])
     shards = list(plan.shards())
     left = [tmp_path / f".{shards[number].file}.0123.tmp" for number in (0, 1)]
+    writer = StoreWriter(tmp_path, plan, 0, 2)
     for path in left:
         path.write_bytes(b"half")
-    StoreWriter(tmp_path, plan, 0, 2)
+    synthetic.write_shard(writer, shards[0])
     assert [path.exists() for path in left] == [False, True]
+
+
+def test_a_process_that_begins_takes_nothing_from_one_that_writes(synthetic, finished, tmp_path):
+    """Both write the first shard: at first one alone publishes, then the other one before it."""
+    plan = synthetic.make_plan(synthetic.ENCODINGS["topk"])
+    first = next(iter(plan.shards()))
+    one = StoreWriter(tmp_path, plan)
+    with one.shard(first) as out:
+        other = StoreWriter(tmp_path, plan)
+        synthetic.add_samples(out, plan, first)
+    with one.shard(first) as out:
+        synthetic.write_shard(other, first)
+        synthetic.add_samples(out, plan, first)
+    synthetic.capture(tmp_path, plan).finalize()
+    assert contents(tmp_path) == contents(finished["topk"])
 
 
 @pytest.mark.parametrize(("rank", "workers"), [(1, 1), (-1, 2), (0, 0), (0.0, 1)])
