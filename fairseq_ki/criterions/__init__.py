@@ -1,3 +1,3 @@
-"""Importing this package registers the criterion ``ki`` with fairseq."""
+"""Importing this package registers its criterions with fairseq."""
 
-from fairseq_ki.criterions import ki  # noqa: F401
+from fairseq_ki.criterions import ki, ki_sentence_prediction  # noqa: F401

@@ -1,19 +1,29 @@
 """Criterion ``ki``: the paper's Equation 2, L = (1 - rate) * L_SELF + rate * L_KI."""
 
-import logging
 import math
-from dataclasses import dataclass, field
-from typing import Optional  # fairseq reads no `X | None`
+from collections.abc import Callable
 
 from fairseq import utils
 from fairseq.criterions import FairseqCriterion, register_criterion
 from fairseq.criterions.cross_entropy import CrossEntropyCriterion
-from fairseq.dataclass import ChoiceEnum, FairseqDataclass
 from fairseq.logging import metrics
-from omegaconf import II
 from torch import Tensor
 
+from fairseq_ki.criterions._bad_rows import BadRowsWatch
 from fairseq_ki.criterions._clock import TeacherClock
+from fairseq_ki.criterions._domains import (
+    DomainTerms,
+    add_up,
+    log_domains,
+    reduce_domains,
+    taught_part,
+    terms_by_domain,
+)
+from fairseq_ki.criterions._options import (
+    KICriterionConfig,
+    build_inheritance,
+    head_may_run_outside,
+)
 from fairseq_ki.models._heads import (
     features,
     has_quant_noise,
@@ -25,64 +35,7 @@ from fairseq_ki.models._heads import (
 from fairseq_ki.objective.dense import Terms, dense_terms
 from fairseq_ki.objective.divergence import check_smoothing
 from fairseq_ki.objective.fused import fused_terms, prefer_fused
-from fairseq_ki.objective.schedules import SCHEDULES, Schedule, default_rate
-from fairseq_ki.objective.signals import Signal
-from fairseq_ki.objective.surpassed import SurpassedMonitor
-from fairseq_ki.teachers.inheritance import Inheritance
-
-logger = logging.getLogger(__name__)
-
-
-@dataclass
-class KICriterionConfig(FairseqDataclass):
-    """How much is inherited, and for how long. Who teaches is an option of the task."""
-
-    ki_schedule: ChoiceEnum(SCHEDULES) = field(
-        default="linear",
-        metadata={"help": "how the inheritance rate falls (the paper: linear)"},
-    )
-    ki_steps: int = field(
-        default=0,
-        metadata={
-            "help": "updates of teacher-guided learning, T/alpha_T in the paper (its Table 7), "
-            "after which the rate is 0; required with a teacher, but for --ki-schedule constant"
-        },
-    )
-    ki_rate: Optional[float] = field(
-        default=None,
-        metadata={"help": "start (or constant) inheritance rate; default 1.0 (constant: 0.5)"},
-    )
-    ki_temperature: float = field(
-        default=2.0,
-        metadata={"help": "temperature of teacher and student in the KL term"},
-    )
-    ki_label_smoothing: float = field(
-        default=0.0,
-        metadata={
-            "help": "smooth the targets of the self-learning part in training, as the paper's "
-            "Table 10 does; logs and validation stay unsmoothed"
-        },
-    )
-    ki_stop_when_surpassed: bool = field(
-        default=False,
-        metadata={
-            "help": "let the teacher go once the student's own loss on the same rows has been "
-            "below the teacher's for --ki-surpassed-window updates running"
-        },
-    )
-    ki_surpassed_window: int = field(
-        default=100,
-        metadata={"help": "consecutive updates of --ki-stop-when-surpassed"},
-    )
-    sentence_avg: bool = II("optimization.sentence_avg")  # fairseq's own, to refuse it
-    # fairseq's own options, read to tell whether its DDP lets the head run outside of forward
-    find_unused_parameters: bool = II("distributed_training.find_unused_parameters")
-    ddp_backend: str = II("distributed_training.ddp_backend")
-    model_parallel_size: int = II("common.model_parallel_size")
-    ki_valid_teacher: bool = field(
-        default=False,
-        metadata={"help": "run the teacher in validation too, to log its PPL and agreement"},
-    )
+from fairseq_ki.teachers.router import DOMAIN, rows_by_domain
 
 
 @register_criterion("ki", dataclass=KICriterionConfig)
@@ -105,11 +58,14 @@ class KICriterion(FairseqCriterion):
                 "--sentence-avg; drop it"
             )
         self.inheritance = build_inheritance(cfg) if task.names_teacher else None
+        self.domains = task.domains
         self.valid_teacher = cfg.ki_valid_teacher
         check_smoothing(cfg.ki_label_smoothing)
         self.label_smoothing = cfg.ki_label_smoothing
         self.head_outside = head_may_run_outside(cfg)
         self.clock = TeacherClock()
+        self.skip_bad_rows = cfg.ki_skip_bad_rows
+        self.bad_rows = BadRowsWatch(cfg.ki_skip_bad_rows)
         self.host = CrossEntropyCriterion(task, sentence_avg=False)
 
     def forward(self, model, sample: dict, reduce: bool = True):
@@ -123,11 +79,29 @@ class KICriterion(FairseqCriterion):
         rows = self.task.loss_rows(sample)
         target = sample["target"][rows]
         signal, rate = self._signal(sample, rows)
-        if signal is None:
+        domains = None
+        if self.domains:
+            domains = self._by_domain(model, sample, rows, target, signal, rate)
+            terms = add_up(domains)
+        elif signal is None:
             terms = self._self_learning(model, sample, rows, target)
         else:
-            terms = self._blended(model, sample, rows, target, signal, rate)
-        return terms.objective, target.numel(), self._log(sample, target, terms, rate, signal)
+            inputs, terms_of = self._student(model, sample, rows, target.numel())
+            terms = terms_of(inputs, target, signal, rate)
+        if terms.bad_rows is None:
+            self.bad_rows.finish()
+        else:
+            teacher = self._speaker(sample, rows, terms.bad_rows)
+            self.bad_rows.look(terms.bad_rows, rows, sample["id"], self.inheritance.update, teacher)
+        log = self._log(sample, target, terms, rate, signal, domains)
+        return terms.objective, target.numel(), log
+
+    def _speaker(self, sample: dict, rows: Tensor, some: Tensor) -> Callable[[], str]:
+        """Says who speaks about ``some`` (N,) bool of the rows."""
+        source = self.inheritance.source
+        if not self.domains:
+            return source.describe
+        return lambda: source.describe(sample[DOMAIN][rows.nonzero()[some][:, 0]].tolist())
 
     def _self_learning(self, model, sample: dict, rows: Tensor, target: Tensor) -> Terms:
         """Without a teacher: fairseq's own way, to the last bit, unless targets are smoothed."""
@@ -139,17 +113,34 @@ class KICriterion(FairseqCriterion):
         zero = ce.new_zeros(())
         return Terms(ce, ce.detach(), zero, zero, zero)
 
-    def _blended(
-        self, model, sample: dict, rows: Tensor, target: Tensor, signal: Signal, rate: float
-    ) -> Terms:
-        temperature = self.inheritance.temperature
-        smoothing = self.label_smoothing if self.training else 0.0
+    def _student(
+        self, model, sample: dict, rows: Tensor, count: int
+    ) -> tuple[Tensor, Callable[..., Terms]]:
+        """Run the student once, for the ``count`` True positions of ``rows``.
+
+        Returns:
+            inputs of the objective, (N, ...), and the function of (some of them, their targets,
+            signal, rate) that gives their terms.
+        """
+        temperature = 1.0 if self.inheritance is None else self.inheritance.temperature
+        options = {
+            "label_smoothing": self.label_smoothing if self.training else 0.0,
+            "skip_bad_rows": self.skip_bad_rows,
+        }
         student = unwrapped(model)
-        if self._fuses(student, target.numel()):
-            head = head_input(student, features(model, sample["net_input"]), rows)
-            return fused_terms(*head, target, signal, rate, temperature, label_smoothing=smoothing)
+        if self._fuses(student, count):
+            inputs, *head = head_input(student, features(model, sample["net_input"]), rows)
+            return inputs, lambda x, *told: fused_terms(x, *head, *told, temperature, **options)
         logits = row_logits(model, sample["net_input"], rows)
-        return dense_terms(logits, target, signal, rate, temperature, smoothing)
+        return logits, lambda x, *told: dense_terms(x, *told, temperature, **options)
+
+    def _by_domain(
+        self, model, sample: dict, rows: Tensor, target: Tensor, signals, rate: float
+    ) -> list[DomainTerms]:
+        """Each domain's rows against what its own teachers say; the rate is 0 where none do."""
+        places = rows_by_domain(sample[DOMAIN], rows, len(self.domains))
+        inputs, terms_of = self._student(model, sample, rows, target.numel())
+        return terms_by_domain(inputs, target, places, signals, rate, terms_of)
 
     def _fuses(self, student, rows: int) -> bool:
         return (
@@ -164,6 +155,8 @@ class KICriterion(FairseqCriterion):
         inheritance = self.inheritance
         if inheritance is None or inheritance.source is None:
             return None, 0.0
+        if self.training and inheritance.unasked:
+            return None, 0.0
         if not self.training:
             if not self.valid_teacher:
                 return None, 0.0
@@ -172,7 +165,15 @@ class KICriterion(FairseqCriterion):
             signal = inheritance.source.signal(sample, rows, inheritance.temperature)
         return signal, inheritance.rate
 
-    def _log(self, sample: dict, target: Tensor, terms: Terms, rate: float, signal) -> dict:
+    def _log(
+        self,
+        sample: dict,
+        target: Tensor,
+        terms: Terms,
+        rate: float,
+        signal,
+        domains: list[DomainTerms] | None,
+    ) -> dict:
         rows = target.numel()
         log = {
             "loss": terms.ce,
@@ -180,9 +181,21 @@ class KICriterion(FairseqCriterion):
             "nsentences": self.task.number_of_sentences(sample),
             "sample_size": rows,
         }
+        zero = terms.ce.new_zeros(())  # where ranks differ, fairseq may not find other types
+        if domains is not None:
+            log |= log_domains(self.domains, domains, zero, self.skip_bad_rows)
         if self.inheritance is None:
             return log
-        taught = 0 if signal is None else rows
+        taught, student_nll = (0, zero) if signal is None else (rows, terms.ce)
+        if domains is not None:
+            taught, student_nll = taught_part(domains, zero)
+        if self.skip_bad_rows:
+            if domains is not None:
+                bad = sum(domain.bad_rows for domain in domains)
+            else:
+                bad = zero if terms.bad_rows is None else terms.bad_rows.sum()
+            log["ki_bad_rows"] = bad
+            taught = taught - bad
         log |= {
             "ki_objective": terms.objective.detach(),
             "ki_rate": rate * rows,
@@ -190,7 +203,8 @@ class KICriterion(FairseqCriterion):
             "ki_loss": terms.kl,
             "ki_teacher_nll": terms.teacher_nll,
             "ki_agreement": terms.agreement,
-            "ki_student_nll": terms.ce if taught else 0.0,
+            # with skipped rows too, which the teacher's has not: it is never let go too early
+            "ki_student_nll": student_nll,
         }
         if self.training:
             log["ki_teacher_seconds"], log["ki_seconds"] = self.clock.read()
@@ -203,7 +217,8 @@ class KICriterion(FairseqCriterion):
         ``ki_objective`` is what is differentiated; ``ki_loss`` the KL(teacher || student) at the
         run's temperature without its square and the rate; ``ki_rate`` the inheritance rate;
         ``ki_teacher_ppl`` and ``ki_agreement`` (share of rows where both put the same token
-        first) on the same rows; ``ki_teacher_share`` the teacher's share of the wall time.
+        first) on the same rows; ``ki_teacher_share`` the teacher's share of the wall time. With
+        ``--ki-skip-bad-rows`` ``ki_bad_rows`` is the number of rows that were skipped.
         """
 
         def total(key: str):
@@ -216,6 +231,7 @@ class KICriterion(FairseqCriterion):
         rows = total("sample_size")
         metrics.log_scalar("loss", bits("loss", rows), rows, round=3)
         metrics.log_derived("ppl", lambda meters: utils.get_perplexity(meters["loss"].avg))
+        reduce_domains(logging_outputs)
         if "ki_rows" not in logging_outputs[0]:
             return
         metrics.log_scalar("ki_objective", bits("ki_objective", rows), rows, round=3)
@@ -230,6 +246,8 @@ class KICriterion(FairseqCriterion):
         metrics.log_derived("ki_teacher_ppl", teacher_ppl)
         agreement = total("ki_agreement") / taught if taught > 0 else 0.0
         metrics.log_scalar("ki_agreement", agreement, taught, round=3)
+        if "ki_bad_rows" in logging_outputs[0]:
+            metrics.log_scalar_sum("ki_bad_rows", total("ki_bad_rows"))
         if "ki_seconds" in logging_outputs[0]:
             seconds = total("ki_seconds")
             share = total("ki_teacher_seconds") / seconds if seconds > 0 else 0.0
@@ -241,52 +259,7 @@ class KICriterion(FairseqCriterion):
         return True
 
 
-def head_may_run_outside(cfg: KICriterionConfig) -> bool:
-    """False where a wrapper needs every parameter used inside the model's own forward."""
-    reasons = {
-        "--find-unused-parameters": cfg.find_unused_parameters,
-        f"--ddp-backend {cfg.ddp_backend!s}": str(cfg.ddp_backend)
-        not in ("c10d", "pytorch_ddp", "no_c10d", "legacy_ddp"),
-        f"--model-parallel-size {cfg.model_parallel_size}": cfg.model_parallel_size > 1,
-    }
-    found = [option for option, set_ in reasons.items() if set_]
-    if found:
-        logger.warning(
-            f"{', '.join(found)}: the output layer has to run inside the model, so the loss is "
-            "computed on full logits, which takes more memory"
-        )
-    return not found
-
-
 def teacher_ppl(meters) -> float:
     """2^(bits per row) of the teacher, 0 over a span in which it was silent."""
     meter = meters["_ki_teacher_nll"]
     return utils.get_perplexity(meter.avg) if meter.count > 0 else 0.0
-
-
-def build_inheritance(cfg: KICriterionConfig) -> Inheritance:
-    """The teacher's side of a run from its options, checked.
-
-    Raises:
-        ValueError: naming the option, what was expected and what was found.
-    """
-    if not 0 < cfg.ki_temperature < math.inf:
-        raise ValueError(
-            f"--ki-temperature: expected a finite number above 0, found {cfg.ki_temperature}"
-        )
-    name = str(cfg.ki_schedule)
-    steps = cfg.ki_steps
-    if name == "constant" and steps:
-        logger.warning(f"--ki-steps {steps} has no effect: --ki-schedule constant never ends")
-        steps = 0
-    rate = default_rate(name) if cfg.ki_rate is None else cfg.ki_rate
-    try:
-        schedule = Schedule(name, rate, steps)
-    except ValueError as e:
-        raise ValueError(f"--ki-schedule, --ki-rate, --ki-steps: {e}") from None
-    if cfg.ki_stop_when_surpassed and cfg.ki_surpassed_window < 1:
-        raise ValueError(
-            f"--ki-surpassed-window: expected at least 1 update, found {cfg.ki_surpassed_window}"
-        )
-    monitor = SurpassedMonitor(cfg.ki_surpassed_window) if cfg.ki_stop_when_surpassed else None
-    return Inheritance(schedule, cfg.ki_temperature, monitor)

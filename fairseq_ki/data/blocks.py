@@ -5,6 +5,8 @@ from typing import Protocol
 from fairseq.data import MaskTokensDataset, MonolingualDataset
 from torch import Tensor
 
+from fairseq_ki.data.masked_once import masked_once
+
 
 class Blocks(Protocol):
     """What a store keys its rows by."""
@@ -30,7 +32,7 @@ class MaskedBlocks:
         return len(self.source)
 
     def __getitem__(self, block: int) -> tuple[Tensor, Tensor]:
-        return self.source[block], self.target[block]
+        return masked_once(self.source, self.target, block)
 
     def set_epoch(self, epoch: int) -> None:
         self.source.set_epoch(epoch)

@@ -29,10 +29,17 @@ class Blend:
     rate: float | Tensor  # one for all, or (N,)
     tau: float
     smoothing: float  # of the self-learning part, as in divergence.smoothed_cross_entropy
+    skip_bad: bool = False  # rows whose teacher logits are no numbers: as if their rate were 0
 
 
 def block_losses(
-    z: Tensor, said: Tensor | None, at: slice, blend: Blend, scratch: list[Tensor], grad: bool
+    z: Tensor,
+    said: Tensor | None,
+    at: slice,
+    blend: Blend,
+    scratch: list[Tensor],
+    grad: bool,
+    said_right: Tensor | None = None,
 ) -> Tensor:
     """Losses of the rows ``at``; replaces their logits by the gradient.
 
@@ -42,11 +49,14 @@ def block_losses(
         at: which of the N rows of ``blend`` these are.
         scratch: three (C, V) buffers.
         grad: False leaves z undefined.
+        said_right: (C,) the teacher's log-probability of the right id at temperature 1, where
+            ``said`` tells its distribution at tau alone.
 
     Returns:
-        (5, C): cross-entropy, self-learning loss (the same unless smoothed), KL without tau**2,
-        the teacher's cross-entropy at temperature 1, agreement of the first ids as 0 or 1. The
-        last three are 0 where there is no signal or the row's own rate is 0.
+        (6, C): cross-entropy, self-learning loss (the same unless smoothed), KL without tau**2,
+        the teacher's cross-entropy at temperature 1, agreement of the first ids as 0 or 1, and 1
+        where the teacher's logits are no numbers. The third to fifth are 0 where there is no
+        signal, the row's own rate is 0 or it is skipped.
     """
     at_one, at_tau, said_at_tau = scratch
     vocab, y = z.shape[1], blend.target[at].unsqueeze(1)
@@ -68,6 +78,8 @@ def block_losses(
         if silent is not None:
             said.masked_fill_(silent, 0.0)
         compared, lse, norm = _against_dense(z, said, y, tau, scratch)
+        if said_right is not None:
+            compared[1] = -said_right
     else:
         tau, mass = 1.0, 0.0
         _, lse, norm = _softmaxes(z, z.amax(-1), tau, at_tau, at_one)
@@ -76,9 +88,16 @@ def block_losses(
     self_learning = ce
     if blend.smoothing:
         self_learning = (1.0 - blend.smoothing) * ce + uniform * (vocab * lse - z_sum)
-    losses = torch.stack([ce, self_learning, *compared])
+    # one NaN or +inf among a row's logits makes its soft-max NaN; -inf alone is a probability of 0
+    bad = compared[1].isnan()
+    if said is not None and blend.skip_bad and (z.is_cuda or bad.any()):
+        # On CUDA one more pass over the buffer, which is less than waiting for the answer.
+        silent = bad.unsqueeze(1) if silent is None else silent | bad.unsqueeze(1)
+        rate = torch.zeros_like(z[:, :1]).add(rate).masked_fill_(silent, 0.0)
+        said_at_tau.masked_fill_(silent, 0.0)
+    losses = torch.stack([ce, self_learning, *compared, bad.to(ce)])
     if silent is not None:
-        losses[2:].masked_fill_(silent.squeeze(1), 0.0)
+        losses[2:5].masked_fill_(silent.squeeze(1), 0.0)
     if not grad:
         return losses
 

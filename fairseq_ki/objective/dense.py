@@ -17,11 +17,12 @@ from fairseq_ki.objective.divergence import (
     target_log_prob,
     top1_agreement,
 )
-from fairseq_ki.objective.signals import DenseSignal, HeadSignal, Signal
+from fairseq_ki.objective.mixing import dense_mixture
+from fairseq_ki.objective.signals import DenseSignal, HeadSignal, MixedSignal, Signal
 
 
 class Terms(NamedTuple):
-    """The objective and what is logged of it: 0-dim sums over rows, in nats.
+    """The objective and what is logged of it: 0-dim sums over N rows, in nats.
 
     Args:
         objective: (1 - rate) * ce + rate * temperature^2 * kl; the only differentiable one.
@@ -29,6 +30,8 @@ class Terms(NamedTuple):
         kl: KL(teacher || student) at the run's temperature.
         teacher_nll: the teacher's cross-entropy on the targets at temperature 1.
         agreement: number of rows where teacher and student put the same token first.
+        bad_rows: (N,) bool, True where the teacher's logits hold a NaN or +inf, so that it says
+            nothing; None if no teacher was asked.
     """
 
     objective: Tensor
@@ -36,6 +39,7 @@ class Terms(NamedTuple):
     kl: Tensor
     teacher_nll: Tensor
     agreement: Tensor
+    bad_rows: Tensor | None = None
 
 
 def dense_terms(
@@ -45,6 +49,7 @@ def dense_terms(
     rate: float,
     temperature: float,
     label_smoothing: float = 0.0,
+    skip_bad_rows: bool = False,
 ) -> Terms:
     """Equation 2 of the paper for one batch.
 
@@ -56,6 +61,8 @@ def dense_terms(
         temperature: of both distributions in the KL term.
         label_smoothing: epsilon of the self-learning part of the objective, as in
             `divergence.smoothed_cross_entropy`; ``ce`` is never smoothed.
+        skip_bad_rows: rows whose teacher logits are no numbers get the rate 0, and count neither
+            in ``kl``, ``teacher_nll`` nor ``agreement``; otherwise they make the objective NaN.
     """
     ce = F.cross_entropy(logits.float(), target, reduction="sum")
     zero = ce.new_zeros(())
@@ -64,19 +71,50 @@ def dense_terms(
     )
     if signal is None:
         return Terms(self_learning, ce.detach(), zero, zero, zero)
-    if isinstance(signal, HeadSignal):
+    said_right = None
+    if isinstance(signal, MixedSignal):
+        signal, said_right = dense_mixture(signal, target, temperature)
+    elif isinstance(signal, HeadSignal):
         signal = signal.dense()
     if isinstance(signal, DenseSignal):
+        if said_right is None:
+            said_right = target_log_prob(signal.logits, target)
+        teacher_nll = -said_right
+        bad_rows = teacher_nll.isnan()
+        if skip_bad_rows and bad_rows.any():
+            return _without_rows(
+                bad_rows, logits, target, signal.logits, rate, temperature, label_smoothing
+            )._replace(teacher_nll=teacher_nll[~bad_rows].sum())
         kl = dense_kl(logits, signal.logits, temperature)
-        teacher_nll = -target_log_prob(signal.logits, target).sum()
         teacher_top1 = signal.logits.argmax(dim=-1)
     else:
         if signal.tail is None:
             kl = sparse_kl(logits, signal.ids, signal.probs, temperature)
         else:
             kl = tail_kl(logits, signal.ids, signal.probs, signal.tail, temperature)
-        teacher_nll = -signal.target_log_prob.sum()
+        teacher_nll = -signal.target_log_prob
+        bad_rows = teacher_nll.isnan()
         teacher_top1 = signal.top1
     objective = inheritance_objective(self_learning, kl, rate, temperature)
     agreement = top1_agreement(logits, teacher_top1)
-    return Terms(objective, ce.detach(), kl.detach(), teacher_nll, agreement)
+    return Terms(objective, ce.detach(), kl.detach(), teacher_nll.sum(), agreement, bad_rows)
+
+
+def _without_rows(
+    bad_rows: Tensor,
+    logits: Tensor,
+    target: Tensor,
+    said: Tensor,
+    rate: float,
+    temperature: float,
+    label_smoothing: float,
+) -> Terms:
+    """`dense_terms` where the teacher's logits ``said`` (N, V) count in the other rows alone."""
+    good = ~bad_rows
+    taught = dense_terms(
+        logits[good], target[good], DenseSignal(said[good]), rate, temperature, label_smoothing
+    )
+    alone = dense_terms(logits[bad_rows], target[bad_rows], None, 0.0, temperature, label_smoothing)
+    return taught._replace(
+        objective=taught.objective + alone.objective, ce=taught.ce + alone.ce, bad_rows=bad_rows
+    )

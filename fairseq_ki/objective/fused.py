@@ -9,6 +9,7 @@ Shape suffixes: N rows, C rows of one chunk or block, V vocabulary, D features.
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -23,7 +24,15 @@ from fairseq_ki.objective.divergence import (
     check_temperature,
     summed_in,
 )
-from fairseq_ki.objective.signals import DenseSignal, HeadSignal, Signal, SparseSignal
+from fairseq_ki.objective.mixing import mixed_logits
+from fairseq_ki.objective.signals import (
+    DenseSignal,
+    HeadSignal,
+    MixedSignal,
+    OneTeacher,
+    Signal,
+    SparseSignal,
+)
 
 # A chunk is what one matrix product takes: large enough to use the weight well each time that it
 # is read. A block is what one elementwise pass takes, in elements of a (rows, V) buffer. On a CPU
@@ -47,6 +56,7 @@ def fused_terms(
     temperature: float,
     *,
     label_smoothing: float = 0.0,
+    skip_bad_rows: bool = False,
     chunk_rows: int | None = None,
 ) -> Terms:
     """Equation 2 of the paper for one batch, as one autograd node; what `dense_terms` gives.
@@ -63,6 +73,7 @@ def fused_terms(
         temperature: of both distributions in the KL term.
         label_smoothing: epsilon of the self-learning part of the objective, as in
             `divergence.smoothed_cross_entropy`; ``ce`` is never smoothed.
+        skip_bad_rows: as in `dense_terms`.
         chunk_rows: rows per matrix product; by default from the size of the vocabulary.
 
     Returns:
@@ -87,12 +98,16 @@ def fused_terms(
         raise ValueError(f"rate: expected a number in [0, 1], got {rate!r}")
     if signal is not None:
         _check_signal(signal, rows, vocab)
-    blend = Blend(target, signal, rate, temperature, label_smoothing)
+    blend = Blend(target, signal, rate, temperature, label_smoothing, skip_bad_rows)
     terms = _FusedTerms.apply(features, weight, bias, blend, chunk_rows, torch.is_grad_enabled())
-    return Terms(*terms)
+    return Terms(*terms) if signal is not None else Terms(*terms[:-1])
 
 
 def _check_signal(signal: Signal, rows: int, vocab: int) -> None:
+    if isinstance(signal, MixedSignal):
+        for part in signal.signals:
+            _check_signal(part, rows, vocab)
+        return
     if isinstance(signal, SparseSignal):
         check_sparse(signal.ids, signal.probs, rows)
         for name in ("target_log_prob", "top1", "tail"):
@@ -126,6 +141,7 @@ class _FusedTerms(torch.autograd.Function):
     ) -> tuple[Tensor, ...]:
         need = [grad_enabled and needed for needed in ctx.needs_input_grad[:3]]
         dtype = _compute_dtype(features, weight)
+        blend = replace(blend, signal=_in_compute_dtype(blend.signal))
         # autocast has no say in products with out=, and would round the accumulators
         with torch.autocast(features.device.type, enabled=False):
             terms, grads = _run(features, weight, bias, blend, chunk_rows, need, dtype)
@@ -173,16 +189,14 @@ def _run(
     (rows, vocab), signal = (features.shape[0], weight.shape[0]), blend.signal
     wide = torch.float64 if dtype == torch.float64 else torch.float32
     result = wide
-    if dtype == torch.float32 and isinstance(signal, HeadSignal | DenseSignal):
+    dense = signal is not None and not isinstance(signal, SparseSignal)
+    if dtype == torch.float32 and dense:
         wide = summed_in(dtype, blend.tau)
     grads = [
         torch.zeros_like(x, dtype=wide) if x is not None and needed else None
         for x, needed in zip((features, weight, bias), need, strict=True)
     ]
     weight = weight.to(dtype)
-    if isinstance(signal, HeadSignal):
-        said_dtype = _compute_dtype(signal.features, signal.weight)
-        said_weight = signal.weight.to(said_dtype)
     kind = "cpu" if features.device.type == "cpu" else "cuda"
     chunk = chunk_rows or max(1, _CHUNK[kind] // vocab)
     block = max(1, _BLOCK[kind] // vocab)
@@ -191,31 +205,61 @@ def _run(
         return features.new_empty(min(size, rows), vocab, dtype=wide)
 
     logits_CV, scratch_CV = buffer(chunk), [buffer(min(block, chunk)) for _ in range(3)]
-    said_CV = None if signal is None or isinstance(signal, SparseSignal) else buffer(chunk)
-    losses = features.new_zeros(5, rows, dtype=wide)
+    said_CV = buffer(chunk if dense else 0)
+    spare_CV = buffer(chunk if isinstance(signal, MixedSignal) else 0)
+    losses = features.new_zeros(6, rows, dtype=wide)
 
     for here in _slices(0, rows, chunk):
         n = here.stop - here.start
         x = features[here].to(dtype)
         _linear(x, weight, bias, logits_CV[:n])
-        if said_CV is None:
-            pass
-        elif isinstance(signal, HeadSignal):
-            _linear(signal.features[here].to(said_dtype), said_weight, signal.bias, said_CV[:n])
-        elif isinstance(signal, DenseSignal):
-            said_CV[:n].copy_(signal.logits[here])
+        said_right = None  # the teacher's log-probability of the right id, where logits lack it
+        if isinstance(signal, MixedSignal):
+            buffers = said_CV[:n], spare_CV[:n]
+            said_right = mixed_logits(
+                signal, here, blend.target[here], blend.tau, *buffers, _write_logits
+            )
+        elif isinstance(signal, HeadSignal | DenseSignal):
+            _write_logits(signal, here, said_CV[:n])
         for part in _slices(0, n, block):
             at = slice(here.start + part.start, here.start + part.stop)
-            said = None if said_CV is None else said_CV[part]
+            said = said_CV[part] if dense else None
+            right = None if said_right is None else said_right[part]
             scratch = [x[: part.stop - part.start] for x in scratch_CV]
-            losses[:, at] = block_losses(logits_CV[part], said, at, blend, scratch, any(need))
+            losses[:, at] = block_losses(
+                logits_CV[part], said, at, blend, scratch, any(need), right
+            )
         _accumulate(logits_CV[:n], x, weight, here, grads)
 
-    ce, self_learning, kl, teacher_nll, agree = losses
-    inherited = blend.rate * blend.tau**2 * kl
-    objective = ((1.0 - blend.rate) * self_learning + inherited).sum()
+    ce, self_learning, kl, teacher_nll, agree, bad = losses
+    rate = blend.rate * (1.0 - bad) if blend.skip_bad else blend.rate
+    inherited = rate * blend.tau**2 * kl
+    objective = ((1.0 - rate) * self_learning + inherited).sum()
     sums = (objective, ce.sum(), kl.sum(), teacher_nll.sum())
-    return (*(x.to(result) for x in sums), agree.sum().long()), grads
+    return (*(x.to(result) for x in sums), agree.sum().long(), bad.bool()), grads
+
+
+def _in_compute_dtype(signal: Signal | None) -> Signal | None:
+    """The signal with the weights of its output layers cast once, not in every chunk."""
+
+    def cast(part: OneTeacher) -> OneTeacher:
+        if not isinstance(part, HeadSignal):
+            return part
+        dtype = _compute_dtype(part.features, part.weight)
+        return replace(part, weight=part.weight.to(dtype))
+
+    if isinstance(signal, MixedSignal):
+        return replace(signal, signals=tuple(cast(part) for part in signal.signals))
+    return None if signal is None else cast(signal)
+
+
+def _write_logits(signal: DenseSignal | HeadSignal, here: slice, out: Tensor) -> None:
+    """Put the logits (C, V) of the rows ``here`` into a buffer."""
+    if isinstance(signal, DenseSignal):
+        out.copy_(signal.logits[here])
+    else:
+        x = signal.features[here].to(signal.weight.dtype)
+        _linear(x, signal.weight, signal.bias, out)
 
 
 def _slices(start: int, stop: int, step: int) -> Iterator[slice]:
@@ -234,7 +278,8 @@ def _linear(x: Tensor, weight: Tensor, bias: Tensor | None, out: Tensor) -> None
 
 def _wide_mm(a: Tensor, b: Tensor, wide: torch.dtype) -> Tensor:
     if a.is_cuda and _MM_OUT_DTYPE and a.dtype in (torch.float16, torch.bfloat16):
-        return torch.mm(a, b, out_dtype=wide)
+        # torch gives float32 at most; wide may be float64
+        return torch.mm(a, b, out_dtype=torch.float32).to(wide)
     return torch.mm(a, b).to(wide)
 
 

@@ -60,4 +60,23 @@ class SparseSignal:
     tail: Tensor | None = None
 
 
-Signal = DenseSignal | HeadSignal | SparseSignal
+OneTeacher = DenseSignal | HeadSignal | SparseSignal
+
+
+@dataclass(frozen=True)
+class MixedSignal:
+    """Several teachers on the same rows, of which one at least is not sparse.
+
+    Stands for the weighted mean of their probabilities at the run's temperature, which the
+    objective works out where it needs it (see ``mixing.mix``, which makes these).
+
+    Args:
+        signals: of N rows each, none with a tail.
+        weights: one per signal, above 0, summing to 1.
+    """
+
+    signals: tuple[OneTeacher, ...]
+    weights: tuple[float, ...]
+
+
+Signal = OneTeacher | MixedSignal

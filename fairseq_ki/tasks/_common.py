@@ -1,21 +1,21 @@
-"""What ``ki_mlm`` and ``ki_lm`` share: the teacher options, and the hooks fairseq calls."""
+"""What ``ki_mlm`` and ``ki_lm`` share: the hooks that fairseq calls."""
 
 import filecmp
 import logging
 import os
-from dataclasses import dataclass, field
-from enum import Enum
-from typing import Optional  # fairseq reads no `X | None`
 
 import torch
-from fairseq.dataclass import ChoiceEnum, FairseqDataclass
 from fairseq.distributed import utils as distributed_utils
-from omegaconf import II
 from torch import Tensor
 
 from fairseq_ki.compat import copy_whole
+from fairseq_ki.criterions._bad_rows import BadTeacherError
+from fairseq_ki.data.data_bin import check_dictionary
 from fairseq_ki.models._heads import unwrapped
 from fairseq_ki.models.ki_teacher import load_teacher
+from fairseq_ki.tasks._lineage import LineageMixin
+from fairseq_ki.tasks._mixture import MixtureMixin
+from fairseq_ki.tasks._options import TEACHER_DTYPES, TEACHER_OPTIONS, KITaskConfig, plain
 from fairseq_ki.tasks._stores import StoreMixin
 from fairseq_ki.teachers.inheritance import Inheritance
 from fairseq_ki.teachers.live import LiveTeacher
@@ -24,56 +24,10 @@ from fairseq_ki.teachers.source import SignalSource
 logger = logging.getLogger(__name__)
 
 LAST = "checkpoint_last.pt"
-TEACHER_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-# of the criterion, and without a teacher to no purpose
-TEACHER_OPTIONS = ("ki_steps", "ki_rate", "ki_stop_when_surpassed", "ki_valid_teacher")
 RESETS = "--reset-optimizer --reset-lr-scheduler --reset-meters --reset-dataloader"
 
 
-@dataclass
-class KITaskConfig(FairseqDataclass):
-    """Who teaches. How much is inherited is an option of the criterion."""
-
-    ki_teacher: Optional[str] = field(
-        default=None, metadata={"help": "fairseq checkpoint of the smaller, trained model"}
-    )
-    ki_teacher_dict: Optional[str] = field(
-        default=None,
-        metadata={
-            "help": "the teacher's dict.txt; default: beside its checkpoint, else in the data "
-            "directory that the checkpoint records"
-        },
-    )
-    ki_teacher_dtype: Optional[ChoiceEnum(list(TEACHER_DTYPES))] = field(
-        default=None,
-        metadata={
-            "help": "what a live teacher computes in; default: the student's type. It has no "
-            "gradients, so bf16 beside a student in fp32 loses little"
-        },
-    )
-    ki_store: Optional[str] = field(
-        default=None,
-        metadata={
-            "help": "directory of stored teacher logits (fairseq-ki logits write), in place of "
-            "--ki-teacher; several, for the shards of the data, are separated by colons"
-        },
-    )
-    ki_tail: bool = field(
-        default=False,
-        metadata={
-            "help": "with a top-K or top-p store that keeps the tail mass: compare the "
-            "probability of all other ids too, as one bucket, instead of re-normalising"
-        },
-    )
-    # fairseq's own options, read to tell a resumed run from one that starts
-    save_dir: str = II("checkpoint.save_dir")
-    restore_file: str = II("checkpoint.restore_file")
-    continue_once: Optional[str] = II("checkpoint.continue_once")
-    no_save: bool = II("checkpoint.no_save")
-    train_subset: str = II("dataset.train_subset")
-
-
-class KITaskMixin(StoreMixin):
+class KITaskMixin(LineageMixin, MixtureMixin, StoreMixin):
     """Mixed into a fairseq task class, before it in the bases.
 
     The subclass gives ``config`` (its options, whatever fairseq's base class calls them)
@@ -87,6 +41,7 @@ class KITaskMixin(StoreMixin):
     _opened: SignalSource | None = None
     _trains = False  # fairseq-validate and its like build the same task
     _started = False
+    _left_dictionary = False
     _resumes_inheritance = False
 
     @property
@@ -109,14 +64,26 @@ class KITaskMixin(StoreMixin):
     @property
     def names_teacher(self) -> bool:
         """True if this run was asked to inherit, even if its teacher is silent by now."""
-        return self.config.ki_teacher is not None or self.config.ki_store is not None
+        config = self.config
+        named = config.ki_teacher is not None or config.ki_store is not None
+        return named or bool(self._mixture_teachers)
 
     # -- building: a teacher is loaded for training only, a student must load without it
+
+    @classmethod
+    def setup_task(cls, cfg, **kwargs):
+        check_dictionary(cfg.data)
+        return super().setup_task(cfg, **kwargs)
 
     def build_model(self, cfg, from_checkpoint: bool = False):
         model = super().build_model(cfg, from_checkpoint)
         self._trains = not from_checkpoint
         self.student_positions = model.max_positions()
+        if self._trains:
+            self._check_lengths()
+        if self.config.ki_mixture is not None and self._trains:
+            self._read_mixture()
+            self.check_teachable(model)
         if self.names_teacher and self._trains:
             self._check_options()
             self.check_teachable(model)
@@ -130,9 +97,25 @@ class KITaskMixin(StoreMixin):
             self._check_no_teacher_options(cfg)
         criterion = super().build_criterion(cfg, **kwargs)
         self.inheritance = getattr(criterion, "inheritance", None)
+        if self._trains and self.names_teacher and self.inheritance is None:
+            raise ValueError(
+                f"--ki-teacher: expected --criterion ki, found {type(criterion).__name__}, "
+                "which would ignore the teacher"
+            )
         if self._trains and self.config.ki_store is not None:
             self._check_store_serves(criterion)
+        if self.mixture:
+            self._check_mixture_serves(criterion)
         return criterion
+
+    def _check_lengths(self) -> None:
+        tokens, positions = self.config.tokens_per_sample, self.student_positions
+        if tokens < 1 or (plain(self.config.sample_break_mode) == "none" and tokens > positions):
+            raise ValueError(
+                f"--tokens-per-sample: expected 1 to {positions}, the student's positions, found "
+                f"{tokens}; lower it, or give the student more positions (--max-positions, "
+                "--max-target-positions)"
+            )
 
     def check_teachable(self, model: torch.nn.Module) -> None:
         """Refuse host options and students that no teacher can follow; overridden by tasks."""
@@ -144,12 +127,13 @@ class KITaskMixin(StoreMixin):
                 "expected one source of the teacher's logits, found --ki-teacher "
                 f"{config.ki_teacher} and --ki-store {config.ki_store}; drop one"
             )
-        if config.ki_teacher_dtype is not None and config.ki_teacher is None:
+        live = config.ki_teacher or any(entry.checkpoint for entry in self._mixture_teachers)
+        if config.ki_teacher_dtype is not None and not live:
             raise ValueError(
                 "--ki-teacher-dtype: expected a live teacher (--ki-teacher), found none; a store "
                 "has its own types"
             )
-        if config.ki_tail and config.ki_store is None:
+        if config.ki_tail and config.ki_store is None and not self.mixture:
             raise ValueError("--ki-tail: expected a --ki-store that keeps the tail, found none")
 
     def _check_no_teacher_options(self, criterion_cfg) -> None:
@@ -159,21 +143,28 @@ class KITaskMixin(StoreMixin):
             for name in names:
                 if getattr(options, name, None):
                     raise ValueError(
-                        f"--{name.replace('_', '-')}: expected a teacher (--ki-teacher or "
-                        "--ki-store), found none; name one, or drop the option"
+                        f"--{name.replace('_', '-')}: expected a teacher (--ki-teacher, "
+                        "--ki-store, or one in --ki-mixture), found none; name one, or drop the "
+                        "option"
                     )
 
     def open_source(self) -> SignalSource:
-        """Load and check the teacher, on the CPU; or open and check its stores."""
+        """Load and check the teachers, on the CPU; open and check stores."""
+        if self.mixture:
+            return self._open_router()
         if self.config.ki_store is not None:
             if self._stored is None:
-                self._stored = self._open_stores()
+                self._stored = self.open_stores(self._store_directories)
             return self._stored
+        return self.live_teacher(self.config.ki_teacher, self.config.ki_teacher_dict)
+
+    def live_teacher(self, checkpoint: str, dictionary: str | None) -> LiveTeacher:
+        """Load and check one teacher, on the CPU."""
         return LiveTeacher(
             load_teacher(
-                self.config.ki_teacher,
+                checkpoint,
                 self,
-                dictionary=self.config.ki_teacher_dict,
+                dictionary=dictionary,
                 causal=self.causal,
                 positions=self.longest_sample,
             ),
@@ -183,24 +174,35 @@ class KITaskMixin(StoreMixin):
     # -- training
 
     def begin_epoch(self, epoch: int, model) -> None:
-        """Leave dict.txt beside the checkpoints: they hold none, and may be teachers one day.
-
-        Where they were trained is no substitute: "data-bin" is another directory in another
-        project, perhaps with as many symbols.
-        """
+        """Refuse a save directory with the checkpoints of other data."""
         super().begin_epoch(epoch, model)
         config = self.config
-        if config.no_save or distributed_utils.get_global_rank() != 0:
+        beside = self._dictionary_beside
+        if beside is None or not os.path.isfile(beside):
             return
-        beside = os.path.join(config.save_dir, "dict.txt")
-        if not os.path.isfile(beside):
-            copy_whole(self._dictionary_file, beside)
-        elif not filecmp.cmp(self._dictionary_file, beside, shallow=False):
+        if not filecmp.cmp(self._dictionary_file, beside, shallow=False):
             raise ValueError(
                 f"--save-dir {config.save_dir}: expected the dictionary of this run, "
                 f"{self._dictionary_file}, found another dict.txt, so the checkpoints there are of "
                 "other data; name another --save-dir, or move that file away"
             )
+
+    @property
+    def _dictionary_beside(self) -> str | None:
+        """The dict.txt beside the checkpoints; None where this process writes none."""
+        if self.config.no_save or distributed_utils.get_global_rank() != 0:
+            return None
+        return os.path.join(self.config.save_dir, "dict.txt")
+
+    def _leave_dictionary(self) -> None:
+        """Copy dict.txt beside the checkpoints: they hold none, and may be teachers one day.
+
+        Where they were trained is no substitute: "data-bin" is another directory in another
+        project, perhaps with as many symbols.
+        """
+        beside = self._dictionary_beside
+        if beside is not None and not os.path.isfile(beside):
+            copy_whole(self._dictionary_file, beside)
 
     def train_step(self, sample, model, criterion, optimizer, update_num, ignore_grad=False):
         if self.names_teacher:
@@ -209,20 +211,25 @@ class KITaskMixin(StoreMixin):
             except ValueError as refusal:
                 # an Exception out of train_step makes fairseq save a crash.pt first
                 raise SystemExit(f"error: {refusal}") from refusal
-        return super().train_step(sample, model, criterion, optimizer, update_num, ignore_grad)
+            # a rank without a batch gets the first one of whatever was loaded last, be it of the
+            # validation set; its gradient does not count
+            self.inheritance.unasked = ignore_grad
+        if not self._left_dictionary:  # now that nothing can be refused any more
+            self._leave_dictionary()
+            self._left_dictionary = True
+        try:
+            return super().train_step(sample, model, criterion, optimizer, update_num, ignore_grad)
+        except BadTeacherError as refusal:
+            raise SystemExit(f"error: {refusal}") from refusal
 
     def _begin_update(self, update_num: int, model, criterion) -> None:
-        if self.inheritance is None:
-            raise ValueError(
-                f"--ki-teacher: expected --criterion ki, found {type(criterion).__name__}, "
-                "which would ignore the teacher"
-            )
         if not self._started:
             self._check_start(update_num)
             self._started = True
         self.inheritance.begin_update(update_num, lambda: self._source_like(model))
         if self.inheritance.over(update_num):
             self._opened = self._stored = None
+            self._domain_stores.clear()
             self.reading.off()
 
     def reduce_metrics(self, logging_outputs, criterion):
@@ -270,16 +277,21 @@ class KITaskMixin(StoreMixin):
     # -- state that has to survive a restart; fairseq files it under the task's class name
 
     def get_checkpoint_dict(self) -> dict:
-        if self.inheritance is None:
-            return {}
-        return {type(self).__name__: {"inheritance": self.inheritance.state_dict()}}
+        state = self.lineage_state()
+        if self.inheritance is not None:
+            state["inheritance"] = self.inheritance.state_dict()
+        return {type(self).__name__: state} if state else {}
 
     def set_checkpoint_dict(self, state: dict) -> None:
         own = os.path.realpath(os.path.dirname(self._restored_file()))
-        if self.inheritance is None or own != os.path.realpath(self.config.save_dir):
+        if own != os.path.realpath(self.config.save_dir):
             return  # a new run that starts from another one's checkpoint
-        self.inheritance.load_state_dict(state["inheritance"])
-        self._resumes_inheritance = True
+        if self.config.reset_optimizer:
+            return  # the updates are counted from 0 again
+        self.resume_lineage(state)
+        if self.inheritance is not None and "inheritance" in state:
+            self.inheritance.load_state_dict(state["inheritance"])
+            self._resumes_inheritance = True
 
     # -- data
 
@@ -293,8 +305,3 @@ class KITaskMixin(StoreMixin):
         iterator.reuse_dataloader = False
         iterator.persistent_workers = False
         return iterator
-
-
-def plain(value):
-    """An option as a number or text, as a store's plan holds it."""
-    return value.value if isinstance(value, Enum) else value

@@ -38,6 +38,10 @@ class StoreMixin:
         return file_sha256(self._dictionary_file)
 
     @property
+    def _store_directories(self) -> list[str]:
+        return utils.split_paths(self.config.ki_store)
+
+    @property
     def _dictionary_file(self) -> str:
         return os.path.join(utils.split_paths(self.config.data)[0], "dict.txt")
 
@@ -47,11 +51,16 @@ class StoreMixin:
                 "--ki-valid-teacher: expected a live teacher (--ki-teacher), found --ki-store, "
                 f"which holds split {self.config.train_subset!r} alone; drop one of them"
             )
+        if getattr(criterion, "skip_bad_rows", False):
+            raise ValueError(
+                "--ki-skip-bad-rows: expected a live teacher (--ki-teacher), found --ki-store, "
+                "whose rows are numbers or refused; drop it"
+            )
         if self._stored is not None and self.inheritance is not None:
             self._stored.check_temperature(self.inheritance.temperature)
 
-    def _open_stores(self) -> StoredTeacher:
-        directories = utils.split_paths(self.config.ki_store)
+    def open_stores(self, directories: list[str]) -> StoredTeacher:
+        """Open stores and check that they are of this run's data."""
         expected = {
             "task": "lm" if self.causal else "mlm",
             "vocabulary": len(self.source_dictionary),
@@ -76,19 +85,25 @@ class StoreMixin:
         if not self._reads_rows_of(split) or not self.reading:
             return None
         try:
-            self._stored = self._stored or self._open_stores()
+            self._stored = self._stored or self.open_stores(self._store_directories)
         except StoreError:
             if self._restores():
                 return None  # perhaps past the teacher's end; if not, the first update will tell
             raise
         self._mask_epochs = self._stored.mask_epochs
+        return self.rows_of(self._stored, split, epoch, combine, blocks)
+
+    def rows_of(
+        self, stored: StoredTeacher, split: str, epoch: int, combine: bool, blocks: Blocks
+    ) -> SplitRows:
+        """The rows of a split, after a look whether they are of these samples."""
         paths = utils.split_paths(self.config.data)
         prefix = os.path.join(paths[(epoch - 1) % len(paths)], split)
         if prefix not in self._fingerprints:  # shards of the data come again and again
             self._fingerprints[prefix] = combined_fingerprint(prefix, combine)
-        reader, index = self._stored.find_split(self._fingerprints[prefix], len(blocks))
+        reader, index = stored.find_split(self._fingerprints[prefix], len(blocks))
         rows = SplitRows(reader, index)
-        rows.check_first(blocks, mask_epoch(epoch, len(paths), self._mask_epochs), self.pad)
+        rows.check_first(blocks, mask_epoch(epoch, len(paths), stored.mask_epochs), self.pad)
         return rows
 
     def replayed(self, split: str, dataset: FairseqDataset) -> FairseqDataset:

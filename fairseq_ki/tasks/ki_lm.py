@@ -2,12 +2,15 @@
 
 from dataclasses import dataclass
 
+from fairseq.data.fairseq_dataset import FairseqDataset
 from fairseq.tasks import register_task
 from fairseq.tasks.language_modeling import LanguageModelingConfig, LanguageModelingTask
 
 from fairseq_ki.data.blocks import CausalBlocks
+from fairseq_ki.data.data_bin import check_split
 from fairseq_ki.data.stored_rows import WithStoredRows
-from fairseq_ki.tasks._common import KITaskConfig, KITaskMixin, plain
+from fairseq_ki.tasks._common import KITaskMixin
+from fairseq_ki.tasks._options import KITaskConfig, plain
 
 # what fixes blocks
 BLOCK_OPTIONS = (
@@ -73,6 +76,10 @@ class KILanguageModelingTask(KITaskMixin, LanguageModelingTask):
 
     def load_dataset(self, split: str, epoch: int = 1, combine: bool = False, **kwargs) -> None:
         """fairseq's blocks, with stored rows where there is a store."""
+        if self.mixture:
+            self.datasets[split] = self._mixed_dataset(split, epoch, combine)
+            return
+        check_split(self.args.data, split, epoch, combine)
         super().load_dataset(split, epoch=epoch, combine=combine, **kwargs)
         dataset = self.datasets[split]
         rows = self.stored_rows(split, epoch, combine, CausalBlocks(dataset))
@@ -81,8 +88,15 @@ class KILanguageModelingTask(KITaskMixin, LanguageModelingTask):
         self.datasets[split] = self.replayed(split, dataset)
 
     def blocks(self, split: str, epoch: int, combine: bool) -> CausalBlocks:
+        check_split(self.args.data, split, epoch, combine)
         super().load_dataset(split, epoch=epoch, combine=combine)
         return CausalBlocks(self.datasets[split])
+
+    def plain_samples(
+        self, split: str, epoch: int, combine: bool
+    ) -> tuple[FairseqDataset, CausalBlocks]:
+        blocks = self.blocks(split, epoch, combine)
+        return blocks.dataset, blocks
 
     def get_batch_iterator(self, dataset, *args, **kwargs):
         """fairseq's iterator, whose batches do not depend on where a run was interrupted.

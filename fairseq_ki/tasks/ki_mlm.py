@@ -5,16 +5,24 @@ from dataclasses import dataclass, field
 from typing import Any, Optional  # fairseq reads no `X | None`
 
 import numpy as np
-from fairseq.data import MaskTokensDataset, RightPadDataset, SortDataset, data_utils
+from fairseq.data import (
+    MaskTokensDataset,
+    NestedDictionaryDataset,
+    RightPadDataset,
+    SortDataset,
+    data_utils,
+)
 from fairseq.tasks import register_task
 from fairseq.tasks.masked_lm import MaskedLMConfig, MaskedLMTask
 from omegaconf import II
 
 from fairseq_ki.data.blocks import MaskedBlocks
+from fairseq_ki.data.data_bin import check_split
 from fairseq_ki.data.masking import mask_tokens
 from fairseq_ki.data.stored_rows import STORED, StoredRowsDataset
 from fairseq_ki.data.whole_words import word_beginnings
-from fairseq_ki.tasks._common import KITaskConfig, KITaskMixin, plain
+from fairseq_ki.tasks._common import KITaskMixin
+from fairseq_ki.tasks._options import KITaskConfig, plain
 
 logger = logging.getLogger(__name__)
 
@@ -93,18 +101,27 @@ class KIMaskedLMTask(KITaskMixin, MaskedLMTask):
 
     def load_dataset(self, split: str, epoch: int = 1, combine: bool = False, **kwargs) -> None:
         """Blocks of tokens with their masks, and stored rows, in fairseq's order of samples."""
-        source, target = self.masked_blocks(split, epoch, combine)
-        if self.cfg.d2v2_multi:
-            dataset = self._d2v2_multi_dataset(source)
-        else:
-            dataset = self._regular_dataset(source, RightPadDataset(target, pad_idx=self.pad))
-        rows = self.stored_rows(split, epoch, combine, MaskedBlocks(source, target))
+        if self.mixture:
+            self.datasets[split] = self._mixed_dataset(split, epoch, combine)
+            return
+        dataset, blocks = self.plain_samples(split, epoch, combine)
+        source, target = blocks.source, blocks.target
+        rows = self.stored_rows(split, epoch, combine, blocks)
         if rows is not None:
             dataset.defn[STORED] = StoredRowsDataset(source, target, rows, self.pad, self.reading)
         with data_utils.numpy_seed(self.cfg.seed):
             shuffle = np.random.permutation(len(source))
         dataset = SortDataset(dataset, sort_order=[shuffle, source.sizes])
         self.datasets[split] = self.replayed(split, dataset)
+
+    def plain_samples(
+        self, split: str, epoch: int, combine: bool
+    ) -> tuple[NestedDictionaryDataset, MaskedBlocks]:
+        blocks = self.blocks(split, epoch, combine)
+        if self.cfg.d2v2_multi:
+            return self._d2v2_multi_dataset(blocks.source), blocks
+        target = RightPadDataset(blocks.target, pad_idx=self.pad)
+        return self._regular_dataset(blocks.source, target), blocks
 
     def blocks(self, split: str, epoch: int, combine: bool) -> MaskedBlocks:
         return MaskedBlocks(*self.masked_blocks(split, epoch, combine))
@@ -113,6 +130,7 @@ class KIMaskedLMTask(KITaskMixin, MaskedLMTask):
         self, split: str, epoch: int, combine: bool
     ) -> tuple[MaskTokensDataset, MaskTokensDataset]:
         """(inputs, targets): blocks by their index in the split, with the masks of an epoch."""
+        check_split(self.cfg.data, split, epoch, combine)
         training = split == self.cfg.train_subset
         dictionary = self.source_dictionary
         return mask_tokens(

@@ -29,6 +29,7 @@ class Inheritance:
         self.let_go_at: int | None = None  # update from which a surpassed teacher is silent
         self.rate = 0.0
         self.update = 0
+        self.unasked = False  # in fairseq's dummy batch, which may have no rows of a store
 
     def over(self, update: int) -> bool:
         """True if the rate is 0 at this update and at every later one."""

@@ -11,8 +11,13 @@ from fairseq_ki.objective.signals import Signal
 class SignalSource(Protocol):
     """A live teacher, a store, or several of them: all look alike to the criterion."""
 
-    def signal(self, sample: dict, rows: Tensor, temperature: float) -> Signal:
-        """The teacher's word on the True positions of ``rows`` (B, T), in row-major order."""
+    def signal(
+        self, sample: dict, rows: Tensor, temperature: float
+    ) -> Signal | tuple[Signal | None, ...]:
+        """The teacher's word on the True positions of ``rows`` (B, T), in row-major order.
+
+        Or, from a :class:`~fairseq_ki.teachers.router.Router`, the word on each domain's rows.
+        """
         ...
 
     def check_temperature(self, temperature: float) -> None:

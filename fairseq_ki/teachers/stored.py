@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from fairseq_ki.objective.divergence import renormalised_topk
-from fairseq_ki.objective.signals import DenseSignal, Signal, SparseSignal
+from fairseq_ki.objective.signals import DenseSignal, SparseSignal
 from fairseq_ki.store import MismatchError, StoreError, StoreReader
 
 STORED = "ki_stored"  # the batch's key, filled by the loader workers
@@ -61,7 +61,7 @@ class StoredTeacher:
         """MismatchError unless the rows serve this temperature."""
         self.encoding.check_tau(temperature, tail=self.use_tail)
 
-    def signal(self, sample: dict, rows: Tensor, temperature: float) -> Signal:
+    def signal(self, sample: dict, rows: Tensor, temperature: float) -> DenseSignal | SparseSignal:
         stored = sample[STORED]
         expected, found = int(rows.sum()), len(stored.get("values", ()))
         if found != expected:

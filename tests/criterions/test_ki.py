@@ -7,7 +7,8 @@ import torch
 from fairseq.logging import metrics
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from fairseq_ki.criterions.ki import KICriterion, KICriterionConfig, build_inheritance
+from fairseq_ki.criterions._options import KICriterionConfig, build_inheritance
+from fairseq_ki.criterions.ki import KICriterion
 
 KI = "--task ki_mlm --criterion ki"
 

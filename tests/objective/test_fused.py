@@ -26,6 +26,7 @@ from fairseq_ki.objective.fused import fused_terms, prefer_fused
 from fairseq_ki.objective.signals import DenseSignal, HeadSignal, SparseSignal
 
 SIGNALS = ("head", "dense", "topk", "sampled", "tail")
+SUMS = Terms._fields[:5]
 EXACT = {"rtol": 1e-10, "atol": 1e-12}
 
 
@@ -86,7 +87,7 @@ def gradients(objective, inputs, **kwargs):
 def check(inputs, target, signal, rate, tau, tolerance=EXACT, **kwargs):
     expected = reference(F.linear(*inputs), target, signal, rate, tau)
     found = fused_terms(*inputs, target, signal, rate, tau, **kwargs)
-    for name, a, b in zip(found._fields, found, expected):
+    for name, a, b in zip(SUMS, found, expected):
         torch.testing.assert_close(a, b.to(a.dtype), msg=lambda m, n=name: f"{n}: {m}", **tolerance)
     for a, b in zip(gradients(found.objective, inputs), gradients(expected.objective, inputs)):
         torch.testing.assert_close(a, b, **tolerance)
@@ -112,7 +113,7 @@ def test_agrees_with_dense_terms():
         signal = teacher(kind, target, 37, 2.0, torch.float32) if kind else None
         dense = dense_terms(F.linear(*inputs), target, signal, 0.5 if kind else 0.0, 2.0)
         found = fused_terms(*inputs, target, signal, 0.5 if kind else 0.0, 2.0)
-        for a, b in zip(found, dense):
+        for a, b in zip(found[:5], dense):
             torch.testing.assert_close(a, b.to(a.dtype))
 
 
@@ -226,8 +227,8 @@ def test_a_rate_per_row_and_rows_without_a_teacher(kind, tau):
         }
         said = None if n in silent else replace(signal, **per_row)
         one_by_one.append(reference(logits[row], target[row], said, float(rate[n]), tau))
-    expected = [sum(terms) for terms in zip(*one_by_one)]
-    for a, b in zip(found, expected):
+    expected = [sum(terms) for terms in zip(*(terms[:5] for terms in one_by_one))]
+    for a, b in zip(found[:5], expected):
         torch.testing.assert_close(a, b.to(a.dtype), **EXACT)
     for a, b in zip(gradients(found.objective, inputs), gradients(expected[0], inputs)):
         torch.testing.assert_close(a, b, **EXACT)
@@ -244,7 +245,7 @@ def test_weight_tied_to_an_embedding_gets_both_gradients():
             fused_terms(weight[ids], weight, bias, target, signal, 0.5, 2.0).objective,
         )
     )
-    for a, b in zip(found, expected):
+    for a, b in zip(found[:5], expected):
         torch.testing.assert_close(a, b, **EXACT)
 
 
@@ -276,7 +277,7 @@ def test_no_rows_give_zero_and_zero_gradients_for_every_parameter(kind):
     inputs = [torch.randn(0, 7, dtype=torch.float64, requires_grad=True), weight, bias]
     target = torch.zeros(0, dtype=torch.long)
     terms = fused_terms(*inputs, target, teacher(kind, target, 37, 2.0) if kind else None, 0.5, 2.0)
-    assert all(term == 0 for term in terms)
+    assert all(term == 0 for term in terms[:5])
     terms.objective.backward()
     for x in inputs:
         assert torch.equal(x.grad, torch.zeros_like(x))
@@ -300,13 +301,13 @@ def test_what_needs_no_gradient_costs_none(monkeypatch):
     with torch.no_grad():
         validation = fused_terms(*inputs, target, signal, 0.5, 2.0)
     assert not validation.objective.requires_grad
-    for a, b in zip(validation, expected):
+    for a, b in zip(validation[:5], expected):
         torch.testing.assert_close(a, b)
 
 
 def test_only_the_objective_is_differentiable():
     terms = fused_terms(*student(), torch.randint(37, (13,)), None, 0.0, 1.0)
-    assert [t.requires_grad for t in terms] == [True, False, False, False, False]
+    assert [t.requires_grad for t in terms[:5]] == [True, False, False, False, False]
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])

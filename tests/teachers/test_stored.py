@@ -88,7 +88,8 @@ def test_the_mean_of_many_draws_is_the_teacher(log_probs):
         signal = stored_signal(stored(Sampled(VOCABULARY, draws=50, seed=seed), few), 1.0, False)
         total.index_add_(0, signal.ids.flatten(), signal.probs.double().flatten())
     mean, full = total / (40 * seeds), few[0].double().exp()
-    # 100,000 draws: five standard errors of each probability
-    error = (full * (1 - full) / (40 * seeds * 50)).sqrt()
-    assert ((mean - full).abs() <= 5 * error + 1e-9).all()
+    # five standard errors of each probability, and one draw, which a rare id may get by chance
+    draws = 40 * seeds * 50
+    error = (full * (1 - full) / draws).sqrt()
+    assert ((mean - full).abs() <= 5 * error + 1 / draws).all()
     assert np.isclose(float(mean.sum()), 1)

@@ -7,44 +7,59 @@ from typing import Any, NoReturn
 import yaml
 
 _NAMES = {str: "text", dict: "a mapping", list: "a list", int: "an integer", float: "a number"}
+_MOST_ENTRIES = 100_000
 
 
-class RecipeError(ValueError):
-    """A recipe that cannot be run: file, line, expected and found."""
+class YamlFileError(ValueError):
+    """A file that cannot be used: its name, the line, expected and found."""
 
 
 class CheckedYaml:
     """The data of a YAML file, with the line of every key.
 
     Raises:
-        RecipeError: if it is not YAML, or gives a key twice (YAML would keep the last).
+        YamlFileError: if it cannot be read, is not YAML, or gives a key twice (YAML would keep
+            the last).
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.lines: dict[tuple, int] = {}
-        text = path.read_text(encoding="utf-8")
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as e:
+            raise YamlFileError(f"{path}: expected a file of text, found {e}") from None
         try:
             node = yaml.compose(text, Loader=yaml.SafeLoader)
+            if node is not None:
+                self._note(node, ())
             self.data = yaml.safe_load(text)
-        except yaml.YAMLError as e:
-            raise RecipeError(f"{path}: expected YAML, found {e}") from None
-        if node is not None:
-            self._note(node, ())
+        except YamlFileError:
+            raise
+        except (yaml.YAMLError, RecursionError, ValueError) as e:  # the last: dates that are none
+            raise YamlFileError(f"{path}: expected YAML, found {e}") from None
 
     def _note(self, node: yaml.Node, where: tuple) -> None:
         self.lines.setdefault(where, node.start_mark.line + 1)
+        if len(self.lines) > _MOST_ENTRIES:  # a few aliases of aliases can stand for billions
+            raise YamlFileError(
+                f"{self.path}: expected at most {_MOST_ENTRIES} entries, found more"
+            )
         if isinstance(node, yaml.MappingNode):
             seen = set()
             for key, value in node.value:
+                line = key.start_mark.line + 1
+                if not isinstance(key, yaml.ScalarNode):
+                    raise YamlFileError(
+                        f"{self.path}, line {line}: expected keys of text, found a collection"
+                    )
                 if key.value in seen:
-                    line = key.start_mark.line + 1
-                    raise RecipeError(
+                    raise YamlFileError(
                         f"{self.path}, line {line}: expected each key once, "
                         f"found {key.value!r} again"
                     )
                 seen.add(key.value)
-                self.lines[(*where, key.value)] = key.start_mark.line + 1
+                self.lines[(*where, key.value)] = line
                 self._note(value, (*where, key.value))
         elif isinstance(node, yaml.SequenceNode):
             for i, value in enumerate(node.value):
@@ -55,9 +70,9 @@ class CheckedYaml:
         inner = where
         while inner and inner not in self.lines:
             inner = inner[:-1]
-        name = ".".join(map(str, where)) or "recipe"
+        name = ".".join(map(str, where)) or "the file"
         line = self.lines.get(inner, 1)
-        raise RecipeError(f"{self.path}, line {line}: {name}: expected {expected}, found {found}")
+        raise YamlFileError(f"{self.path}, line {line}: {name}: expected {expected}, found {found}")
 
     def mapping(
         self, value: Any, known: Mapping[str, type], where: tuple, required: tuple[str, ...] = ()

@@ -1,0 +1,139 @@
+"""Several teachers, each on the samples of its own domains.
+
+Shapes: B samples, T length, N rows of the batch, n rows of one domain.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from fairseq_ki.objective.mixing import mix
+from fairseq_ki.objective.signals import HeadSignal, Signal
+from fairseq_ki.store import MismatchError
+from fairseq_ki.teachers.live import LiveTeacher
+from fairseq_ki.teachers.stored import STORED, StoredTeacher
+
+DOMAIN = "ki_domain"  # the batch's key: (B,) int64, the index of each sample's domain
+
+
+class Voice(NamedTuple):
+    """One teacher's part in a domain: its weight among the domain's teachers is above 0."""
+
+    source: LiveTeacher | StoredTeacher
+    weight: float
+
+
+class Router:
+    """A :class:`SignalSource` that asks every teacher about the rows of its own domains alone.
+
+    A live teacher that several domains name is run once, on all of their samples together. A
+    domain's rows are told the weighted mixture of its teachers' probabilities; those of a domain
+    without teachers are told nothing.
+
+    Args:
+        domains: the teachers of each, in the order of the indices under the batch's ``DOMAIN``.
+            Rows of stores are looked for under ``STORED``: by domain, then by the place of the
+            store among the domain's stores.
+    """
+
+    def __init__(self, domains: Mapping[str, Sequence[Voice]]) -> None:
+        self.domains = dict(domains)
+        self.voices = list(self.domains.values())
+        sources = [voice.source for voices in self.voices for voice in voices]
+        live = {id(source): source for source in sources if isinstance(source, LiveTeacher)}
+        self.live = list(live.values())
+
+    def signal(self, sample: dict, rows: Tensor, temperature: float) -> tuple[Signal | None, ...]:
+        """By domain: the word of its teachers on its n rows, in row-major order.
+
+        None where a domain has no teacher, or no row in this batch.
+        """
+        domain = sample[DOMAIN]
+        said = [self._live_signals(teacher, sample, rows, temperature) for teacher in self.live]
+        heard = {id(teacher): signals for teacher, signals in zip(self.live, said, strict=True)}
+        counts = rows.sum(1).new_zeros(len(self.voices)).index_add_(0, domain, rows.sum(1))
+        mixtures: list[Signal | None] = []
+        for index, (voices, count) in enumerate(zip(self.voices, counts.tolist(), strict=True)):
+            if not voices or not count:
+                mixtures.append(None)
+                continue
+            own = rows[domain == index]
+            stored = iter(sample.get(STORED, {}).get(index, ()))
+            signals = [
+                heard[id(voice.source)][index]
+                if isinstance(voice.source, LiveTeacher)
+                else voice.source.signal({STORED: next(stored, {})}, own, temperature)
+                for voice in voices
+            ]
+            mixtures.append(mix(signals, [voice.weight for voice in voices]))
+        return tuple(mixtures)
+
+    def _live_signals(
+        self, teacher: LiveTeacher, sample: dict, rows: Tensor, temperature: float
+    ) -> dict[int, HeadSignal]:
+        """What one teacher says in each of its domains that have rows in the batch."""
+        pupils = [
+            index
+            for index, voices in enumerate(self.voices)
+            if any(voice.source is teacher for voice in voices)
+        ]
+        domain = sample[DOMAIN]
+        taught = torch.isin(domain, domain.new_tensor(pupils)) & rows.any(1)
+        samples = taught.nonzero().squeeze(1)
+        if not len(samples):
+            return {}
+        rows = rows[samples]
+        signal = teacher.signal(_picked(sample, samples), rows, temperature)
+        by_domain = rows_by_domain(domain[samples], rows, len(self.voices))
+        return {
+            index: HeadSignal(signal.features[at], signal.weight, signal.bias)
+            for index, at in enumerate(by_domain)
+            if len(at)
+        }
+
+    def check_temperature(self, temperature: float) -> None:
+        """MismatchError unless every teacher can speak at this temperature."""
+        for name, voices in self.domains.items():
+            for voice in voices:
+                try:
+                    voice.source.check_temperature(temperature)
+                except MismatchError as e:
+                    raise MismatchError(f"domain {name}, {voice.source.describe()}: {e}") from e
+
+    def to(self, device: torch.device, dtype: torch.dtype) -> None:
+        for teacher in self.live:
+            teacher.to(device, dtype)
+
+    def describe(self, only: Sequence[int] | None = None) -> str:
+        """Who teaches in all domains, or in those with the indices ``only``."""
+        parts = [
+            f"in {name}: "
+            + " and ".join(
+                f"{voice.source.describe()}, weight {voice.weight:g}" for voice in voices
+            )
+            for index, (name, voices) in enumerate(self.domains.items())
+            if voices and (only is None or index in only)
+        ]
+        return "; ".join(parts)
+
+
+def rows_by_domain(domain: Tensor, rows: Tensor, domains: int) -> tuple[Tensor, ...]:
+    """For each domain the places (n,) of its rows among the True positions of ``rows`` (B, T).
+
+    Args:
+        domain: (B,) int64, below ``domains``.
+    """
+    of_row = domain.unsqueeze(1).expand_as(rows)[rows]
+    sizes = torch.bincount(of_row, minlength=domains)
+    return of_row.argsort(stable=True).split(sizes.tolist())
+
+
+def _picked(sample: dict, samples: Tensor) -> dict:
+    """What a teacher reads of some samples of a batch."""
+    whole = sample["net_input"]
+    picked = {
+        key: value[samples] if isinstance(value, Tensor) else value for key, value in whole.items()
+    }
+    return {"net_input": picked}
