@@ -1,8 +1,9 @@
-"""Stored logits in numbers: what they lose and weigh, how fast they are made and read.
+r"""Stored logits in numbers: what they lose and weigh, how fast they are made and read.
 
     python benchmarks/store.py                                # all but the large store
     python benchmarks/store.py --only bytes --teacher CKPT --data DATA-BIN --tokens-per-sample 128
-    python benchmarks/store.py --only capture --capture-teacher 2x128 --vocabulary 8000
+    python benchmarks/store.py --only capture --capture-teacher 2x128 --vocabulary 8000 \
+        --batch 32 --batches 16
     python benchmarks/store.py --only memory --large          # 2 GB read under a limit of 1 GB
 
 loss: students of a live teacher and of its dense store, on the same batches, largest relative
@@ -272,6 +273,12 @@ def main() -> None:
     parser.add_argument("--vocabulary", type=int, help="of capture and update (50,265 and 8,000)")
     parser.add_argument("--tokens-per-sample", type=int, default=128)
     parser.add_argument("--batch", type=int, help="samples (8 for capture, 32 for an update)")
+    parser.add_argument(
+        "--batches",
+        type=int,
+        default=2,
+        help="of a shard of capture (2; a store's have 1,024 samples)",
+    )
     parser.add_argument("--turns", type=int, default=5, help="of capture; updates: 6 times as many")
     parser.add_argument("--large", action="store_true", help="memory: a store of 2 GB")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="of capture")
@@ -291,7 +298,9 @@ def main() -> None:
     parts = {
         "loss": lambda: measure_loss(small, 20),
         "bytes": lambda: measure_bytes(args.teacher, args.data, args.tokens_per_sample),
-        "capture": lambda: measure_capture(captured, args.capture_teacher, args.turns, 2),
+        "capture": lambda: measure_capture(
+            captured, args.capture_teacher, args.turns, args.batches
+        ),
         "update": lambda: measure_update(problem, 6 * args.turns),
         "memory": lambda: measure_memory(args.large),
     }

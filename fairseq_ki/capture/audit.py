@@ -231,13 +231,16 @@ def _groups(
                 samples = [sample for sample in teacher.samples if len(sample.targets)]
                 if not samples:
                     continue
-                log_probs, hidden = teacher.log_probs.cpu(), other.hidden.float().cpu()
+                log_probs = teacher.scores.log_probs.cpu()
+                hidden = other.hidden.float().cpu()
                 if directions is None:
                     width, generator = hidden.size(1), torch.Generator().manual_seed(0)
                     directions = torch.randn(width, _DIRECTIONS, generator=generator)
                     directions /= width**0.5
                 targets = torch.cat([sample.targets for sample in samples])
-                logits = torch.zeros_like(log_probs) if student is None else other.log_probs.cpu()
+                logits = torch.zeros_like(log_probs)
+                if student is not None:
+                    logits = other.scores.log_probs.cpu()
                 signal = DenseSignal(log_probs)
                 yield _Group(
                     part=part,

@@ -56,7 +56,7 @@ def forecast(session: Session, plan: Plan, processes: int = 1) -> Forecast:
     begun = time.perf_counter()
     for number, batch in enumerate(itertools.islice(batches, 1 + _TIMED_BATCHES)):
         for said in session.teacher.say(batch):
-            for kept in kept_rows(plan, 0, 1, said.samples, said.log_probs):
+            for kept in kept_rows(plan, 0, 1, said.samples, said.scores):
                 plan.encoding.encode(kept)
                 rows += len(kept)
                 distinct += kept_ids(kept)

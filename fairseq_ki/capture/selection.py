@@ -1,15 +1,17 @@
-"""What an encoding keeps of a teacher's rows, selected where the log-probabilities are.
+"""What an encoding keeps of a teacher's rows, selected where the scores are.
 
-On a CPU the store's own numpy code is the fastest there is; on another device the rows would
-have to cross over to it, so there the same selection is made with torch.
+The store's own numpy code (``Encoding.select``) does the same from log-probabilities alone, and
+is what this is tested against; here the block sums of ``scores.py`` spare most of its passes over
+the vocabulary, and on a GPU only the kept entries leave the device.
 
-Shapes: N rows, V vocabulary, K kept ids, D draws, M columns of a block of ids.
+Shapes: n rows, V vocabulary, M blocks, K kept ids, D draws.
 """
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from fairseq_ki.capture.scores import BLOCK, Scores, exp_
 from fairseq_ki.store import (
     ZERO,
     Dense,
@@ -24,48 +26,39 @@ from fairseq_ki.store import (
     to_half,
 )
 
-_BLOCK = 32  # ids summed up at once, so that only V / 32 sums are searched
 _SCALE = 2.0**40  # probabilities as integers: their sums are exact in any order
 
 
-def select(
-    encoding: Encoding, log_probs: Tensor, targets: Tensor, uniform: np.ndarray | None
-) -> Rows:
-    """What ``encoding`` keeps; on the CPU, ``encoding.select`` itself.
+def select(encoding: Encoding, scores: Scores, targets: Tensor, uniform: np.ndarray | None) -> Rows:
+    """What ``encoding`` keeps.
 
     Args:
-        log_probs: (N, V) float32, at temperature 1.
-        targets: (N,) int64, on the CPU.
-        uniform: (N, D) of ``Plan.uniforms``, for encodings that draw.
+        targets: (n,) int64, on the CPU.
+        uniform: (n, D) of ``Plan.uniforms``, for encodings that draw.
     """
-    if log_probs.device.type == "cpu":
-        return encoding.select(log_probs.numpy(), targets.numpy(), uniform)
-    return select_with_torch(encoding, log_probs, targets, uniform)
-
-
-def select_with_torch(
-    encoding: Encoding, log_probs: Tensor, targets: Tensor, uniform: np.ndarray | None
-) -> Rows:
-    """As :func:`select`, on the device of ``log_probs``; only the kept entries leave it."""
-    wanted = targets.to(log_probs.device).unsqueeze(1)
-    target = to_half(_numpy(log_probs.gather(1, wanted).squeeze(1)))
+    wanted = targets.to(scores.blocks.device).unsqueeze(1)
+    target = to_half(_numpy(scores.log_probs_of(scores.logits.gather(1, wanted)).squeeze(1)))
     match encoding:
         case TopK() | TopP():
-            return _ranked(encoding, log_probs, target)
+            return _ranked(encoding, scores, target)
         case Sampled():
-            drawn = draw(log_probs, torch.from_numpy(uniform).to(log_probs.device), encoding.tau)
+            assert uniform is not None
+            drawn = draw(scores, torch.from_numpy(uniform).to(wanted.device), encoding.tau)
             ids, counts = tally(_numpy(drawn).astype(np.int32), encoding.vocabulary)
-            top1 = _numpy(log_probs.argmax(dim=1)).astype(np.int32)
-            return Rows(ids, counts, target, top1)
+            return Rows(ids, counts, target, _top1(scores))
         case Dense():
-            top1 = _numpy(log_probs.argmax(dim=1)).astype(np.int32)
-            return Rows(None, to_half(_numpy(log_probs)), target, top1)
-    raise StoreError(f"encoding: expected one that a device selects for, found {encoding}")
+            return Rows(None, to_half(_numpy(scores.log_probs)), target, _top1(scores))
+    raise StoreError(f"encoding: expected one that capture selects for, found {encoding}")
 
 
-def _ranked(encoding: TopK | TopP, log_probs: Tensor, target: np.ndarray) -> Rows:
-    best = log_probs.topk(encoding.k, dim=1)
-    ids, exact = _numpy(best.indices).astype(np.int32), _numpy(best.values)
+def _top1(scores: Scores) -> np.ndarray:
+    block = scores.highest.argmax(dim=1, keepdim=True)  # the first of equals
+    return _numpy(block * BLOCK + scores.of_blocks(block).argmax(dim=2))[:, 0].astype(np.int32)
+
+
+def _ranked(encoding: TopK | TopP, scores: Scores, target: np.ndarray) -> Rows:
+    found, logits = best(scores, encoding.k)
+    ids, exact = _numpy(found).astype(np.int32), _numpy(scores.log_probs_of(logits))
     if isinstance(encoding, TopP):
         # of the k best alone: a column there is a rank here
         ranks, exact = select_topp(exact, encoding.p, encoding.k)
@@ -77,35 +70,60 @@ def _ranked(encoding: TopK | TopP, log_probs: Tensor, target: np.ndarray) -> Row
         kept = values > ZERO
         kept[:, 0] = True
         listed = torch.from_numpy(np.where(kept, ids, ids[:, :1])).long()
-        mass = log_probs.exp().scatter_(1, listed.to(log_probs.device), 0.0).sum(dim=1)
-        tail = to_half(np.clip(_numpy(mass.log()), ZERO, 0.0))
+        probs = exp_(scores.log_probs).scatter_(1, listed.to(found.device), 0.0)
+        tail = to_half(np.clip(_numpy(probs.sum(dim=1).log()), ZERO, 0.0))
     return Rows(ids, values, target, ids[:, 0].copy(), tail)
 
 
-def draw(log_probs: Tensor, uniform: Tensor, tau: float) -> Tensor:
-    """Draw ids with replacement from softmax(log_probs / tau), by inversion.
-
-    Args:
-        log_probs: (N, V) float32; uniform: (N, D) float64 in [0, 1).
+def best(scores: Scores, k: int) -> tuple[Tensor, Tensor]:
+    """The k most probable ids of each row and their logits, most probable first.
 
     Returns:
-        (N, D) int64. A function of each row alone, however the device orders its sums: they are
-        of integers. An id of probability below 2^-40 is never drawn.
+        (n, k) int64 and float32; equal logits in order of id.
     """
-    rows, vocabulary = log_probs.shape
-    columns = -(-vocabulary // _BLOCK)
-    probs = log_probs.exp() if tau == 1.0 else torch.softmax(log_probs / tau, dim=1)
-    weights = log_probs.new_zeros((rows, _BLOCK * columns), dtype=torch.int64)
-    weights[:, :vocabulary] = probs.mul_(_SCALE)
-    weights = weights.view(rows, _BLOCK, columns)  # id = b * M + m
-    edges = weights.sum(dim=1).cumsum(dim=1)  # (N, M)
+    vocabulary, blocks = scores.vocabulary, scores.highest.size(1)
+    k1 = min(k + 1, vocabulary)  # one more, to see a tie for the last place
+    if 2 * k1 <= blocks:
+        # the k1 largest are in the k1 blocks with the largest maxima
+        block = scores.highest.topk(k1, dim=1, sorted=False).indices
+        values, order = scores.of_blocks(block).flatten(1).topk(k1, dim=1)
+        ids = block.gather(1, order // BLOCK) * BLOCK + order % BLOCK
+    else:
+        values, ids = scores.logits.topk(k1, dim=1)
+    tied = (values[:, 1:] == values[:, :-1]).any(dim=1)
+    if tied.any():  # topk leaves the order of equals open, and which of them comes in
+        again = scores.logits[tied].sort(dim=1, descending=True, stable=True)
+        values[tied], ids[tied] = again.values[:, :k1], again.indices[:, :k1]
+    return ids[:, :k], values[:, :k]
+
+
+def draw(scores: Scores, uniform: Tensor, tau: float) -> Tensor:
+    """Draw ids with replacement from softmax(logits / tau), by inversion in order of id.
+
+    Args:
+        uniform: (n, D) float64 in [0, 1).
+
+    Returns:
+        (n, D) int64. A function of each row alone, however the device orders its sums: those
+        over blocks are of integers. A block of probability below 2^-40 is never drawn.
+    """
+    mass = scores.mass
+    if tau != 1.0:
+        largest = scores.highest.amax(dim=1).view(-1, 1, 1)
+        mass = exp_((scores.blocks - largest) / tau).sum(dim=2)
+    share = mass.double()
+    edges = (share * (_SCALE / share.sum(dim=1, keepdim=True))).long().cumsum(dim=1)  # (n, M)
     total = edges[:, -1:]
-    points = torch.minimum((uniform * total).long(), total - 1)
-    column = torch.searchsorted(edges, points, right=True)  # (N, D)
-    low = edges.gather(1, (column - 1).clamp(min=0)).masked_fill(column == 0, 0)
-    within = weights.gather(2, column.unsqueeze(1).expand(-1, _BLOCK, -1)).cumsum(dim=1)
-    member = (within <= (points - low).unsqueeze(1)).sum(dim=1)
-    return member * columns + column
+    points = uniform * total
+    # a product rounded up to the total would fall behind the last id
+    block = torch.searchsorted(edges, points.long().minimum(total - 1), right=True)  # (n, D)
+    low = edges.gather(1, (block - 1).clamp(min=0)).masked_fill(block == 0, 0)
+    within = (points - low) / (edges.gather(1, block) - low)
+    weights = scores.of_blocks(block) - scores.highest.gather(1, block).unsqueeze(2)
+    reached = exp_(weights if tau == 1.0 else weights / tau).cumsum(dim=2)  # (n, D, 32)
+    last = reached[..., -1]
+    point = (within * last).float().minimum(torch.nextafter(last, torch.zeros_like(last)))
+    return block * BLOCK + (reached <= point.unsqueeze(2)).sum(dim=2)
 
 
 def _numpy(tensor: Tensor) -> np.ndarray:

@@ -12,9 +12,10 @@ from fairseq_ki.capture.samples import SplitSamples
 from fairseq_ki.capture.settings import DataSettings, build_task
 from fairseq_ki.capture.teacher import TeacherPass
 from fairseq_ki.data.splits import combined_fingerprint
+from fairseq_ki.lineage import teacher_sha256
 from fairseq_ki.models.ki_teacher import load_teacher
-from fairseq_ki.store import Plan, Split, file_sha256, make_encoding
-from fairseq_ki.tasks._common import plain
+from fairseq_ki.store import Plan, Split, make_encoding
+from fairseq_ki.tasks._options import plain
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class CaptureSettings:
 
     Args:
         data: what fixes blocks and masks.
-        teacher: fairseq checkpoint.
+        teacher: fairseq checkpoint, or ``hf:`` and a directory of transformers.
         teacher_dict: its dict.txt, where it is not beside the checkpoint.
         encoding: name in ``store.ENCODINGS``; parameters: of the encoding.
         mask_epochs: how many maskings of every sample (1 for causal models).
@@ -115,9 +116,14 @@ class Session:
                 for fingerprint, samples in zip(self.fingerprints, self.splits)
             ),
             dictionary_sha256=task.dictionary_sha256(),
-            teacher_sha256=file_sha256(settings.teacher),
+            teacher_sha256=teacher_sha256(settings.teacher),
             max_rows=self.longest,
             data=task.store_settings(),
             mask_epochs=settings.mask_epochs,
             samples_per_shard=settings.samples_per_shard,
+            capture={
+                "batch_size": settings.batch_size,
+                "device": settings.device,
+                "teacher_dictionary_sha256": self.teacher.model.dictionary_sha256,
+            },
         )

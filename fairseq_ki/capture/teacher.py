@@ -1,25 +1,22 @@
-"""The teacher's forward pass over batches of samples: log-probabilities, a few rows at a time.
+"""The teacher's forward pass over batches of samples: its scores, a few rows at a time.
 
-Shapes: B samples, T length, N rows, C rows of a chunk, D width, V vocabulary.
+Shapes: B samples, T length, N rows, n rows of a group, D width, V vocabulary.
 """
 
 from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from fairseq_ki.capture.samples import Batch, Sample
+from fairseq_ki.capture.scores import Scores, score
 from fairseq_ki.models.ki_teacher import KITeacher
 
-# Elements of one (C, V) block: large enough for a good matrix product, small enough for a CPU's
-# allocator to hand the same memory out again.
+# Elements of one (n, V) block, and on a CPU rows of it: large enough for good matrix products,
+# small enough for the processor's cache and for the allocator to hand the same memory out again.
 _CHUNK = {"cpu": 1 << 23, "cuda": 1 << 27}
-
-# On a CPU a matrix product gives a row the same bits whatever rows are beside it, but for the last
-# few of an odd number, which go another way: so the number is filled up to a multiple of this.
-_TILE = 16
+_ROWS = {"cpu": 160}
 
 
 class Said(NamedTuple):
@@ -27,13 +24,13 @@ class Said(NamedTuple):
 
     Args:
         samples: whole ones, in order.
-        hidden: (C, D) input of the output projection at their rows.
-        log_probs: (C, V) float32.
+        hidden: (n, D) input of the output projection at their rows.
+        scores: of n rows.
     """
 
     samples: list[Sample]
     hidden: Tensor
-    log_probs: Tensor
+    scores: Scores
 
 
 class TeacherPass:
@@ -52,17 +49,18 @@ class TeacherPass:
     def say(self, batch: Batch) -> Iterator[Said]:
         """All samples of a batch, a group at a time.
 
-        The head runs on the rows alone, so that no (N, V) block exists in full.
+        Last layer and head run on the rows alone, and no (N, V) block exists in full.
         """
         net_input = {name: value.to(self.device) for name, value in batch.net_input.items()}
-        hidden, weight, bias = self.model.head_input(net_input, batch.rows.to(self.device))
-        most = max(_TILE, _CHUNK.get(self.device.type, 1 << 27) // weight.size(0))
+        rows = batch.rows.to(self.device)
+        hidden, weight, bias = self.model.head_input(net_input, rows, rows_alone=True)
+        most = max(16, _CHUNK.get(self.device.type, 1 << 27) // weight.size(0))
+        most = min(most, _ROWS.get(self.device.type, most))
         start = 0
-        for samples, rows in groups(batch.samples, most):
-            chunk = hidden[start : start + rows]
-            logits = F.linear(F.pad(chunk, (0, 0, 0, -rows % _TILE)), weight, bias)[:rows]
-            yield Said(samples, chunk, torch.log_softmax(logits, dim=-1, dtype=torch.float32))
-            start += rows
+        for samples, count in groups(batch.samples, most):
+            chunk = hidden[start : start + count]
+            yield Said(samples, chunk, score(chunk, weight, bias))
+            start += count
 
 
 def groups(samples: list[Sample], most: int) -> Iterator[tuple[list[Sample], int]]:

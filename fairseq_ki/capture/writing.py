@@ -7,9 +7,9 @@ from typing import TypeVar
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from fairseq_ki.capture.samples import Sample, SplitSamples
+from fairseq_ki.capture.scores import Scores
 from fairseq_ki.capture.selection import select
 from fairseq_ki.capture.teacher import TeacherPass
 from fairseq_ki.store import Plan, Rows, Shard, ShardWriter, StoreWriter
@@ -53,8 +53,8 @@ def _write_shard(
     split = splits[shard.split]
     split.set_epoch(shard.mask_epoch)
 
-    def keep(samples: list[Sample], log_probs: Tensor) -> None:
-        rows = kept_rows(plan, shard.split, shard.mask_epoch, samples, log_probs)
+    def keep(samples: list[Sample], scores: Scores) -> None:
+        rows = kept_rows(plan, shard.split, shard.mask_epoch, samples, scores)
         for sample, its_rows in zip(samples, rows):
             out.add(sample.checksum, its_rows)
         on_samples(len(samples))
@@ -64,7 +64,7 @@ def _write_shard(
         pending: deque[Future] = deque()
         for batch in made_ahead(split.batches(shard.blocks, batch_size)):
             for said in teacher.say(batch):
-                pending.append(encoder.submit(keep, said.samples, said.log_probs))
+                pending.append(encoder.submit(keep, said.samples, said.scores))
                 while len(pending) > _AHEAD:
                     pending.popleft().result()
         for future in pending:
@@ -72,17 +72,15 @@ def _write_shard(
 
 
 def kept_rows(
-    plan: Plan, split: int, mask_epoch: int, samples: list[Sample], log_probs: Tensor
-) -> Iterator[Rows]:
+    plan: Plan, split: int, mask_epoch: int, samples: list[Sample], scores: Scores
+) -> list[Rows]:
     """What the plan's encoding keeps of each sample, from the rows of all of them."""
     targets = torch.cat([sample.targets for sample in samples])
     drawn = [plan.uniforms(split, mask_epoch, s.block, len(s.targets)) for s in samples]
     uniform = None if drawn[0] is None else np.concatenate(drawn)
-    rows = select(plan.encoding, log_probs, targets, uniform)
-    start = 0
-    for sample in samples:
-        yield rows[start : start + len(sample.targets)]
-        start += len(sample.targets)
+    rows = select(plan.encoding, scores, targets, uniform)
+    ends = np.cumsum([len(sample.targets) for sample in samples])
+    return [rows[end - len(s.targets) : end] for s, end in zip(samples, ends.tolist())]
 
 
 def made_ahead(items: Iterator[T]) -> Iterator[T]:

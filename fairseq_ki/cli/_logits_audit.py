@@ -51,6 +51,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    if args.rows < 1:
+        raise ValueError(f"--rows: expected at least 1 row to audit, found {args.rows}")
+    if not args.max_angle > 0:
+        raise ValueError(f"--max-angle: expected degrees above 0, found {args.max_angle:g}")
     settings = CaptureSettings(
         data=data_settings(args),
         teacher=args.teacher,

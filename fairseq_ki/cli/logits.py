@@ -51,7 +51,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             continue
         sub.add_data_arguments()
         sub.add_argument(
-            "--teacher", required=True, metavar="CKPT", help="the teacher's fairseq checkpoint"
+            "--teacher",
+            required=True,
+            metavar="CKPT",
+            help="the teacher's fairseq checkpoint, or hf:DIR, a directory of transformers",
         )
         sub.add_argument(
             "--teacher-dict",
@@ -204,6 +207,8 @@ def _write(args: argparse.Namespace, rank: int = 0, world_size: int = 1) -> int:
 
 def _check_room(out: Path, expected: Forecast) -> None:
     """Refuse to begin what the disk cannot take; what is written already counts."""
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"--out {out}: expected a new folder or a store, found a file")
     written = sum(file.stat().st_size for file in out.glob("*.rows"))
     place = out.resolve()
     while not place.exists():
@@ -240,6 +245,7 @@ def run_info(args: argparse.Namespace) -> int:
     for number, split in enumerate(plan.splits):
         lines[f"split {number}"] = f"{split.name}, {split.blocks:,} blocks, {split.fingerprint}"
     lines |= {"--" + name.replace("_", "-"): value for name, value in sorted(plan.data.items())}
+    lines |= {name.replace("_", " "): str(value) for name, value in plan.capture.items()}
     lines["numpy"] = plan.numpy
     width = max(map(len, lines))
     for name, value in lines.items():

@@ -1,3 +1,3 @@
 """Importing this package registers the paper's architectures and the teacher wrapper."""
 
-from fairseq_ki.models import ki_teacher, paper_archs  # noqa: F401
+from fairseq_ki.models import hf_shapes, ki_teacher, paper_archs  # noqa: F401

@@ -8,6 +8,7 @@ has no such way: it trains exactly as fairseq's masked_lm.
 Shapes: B samples, T length, N rows, R the most rows of one sample, D width.
 """
 
+import torch.nn.functional as F
 from fairseq.models import BaseFairseqModel
 from fairseq.models.roberta import RobertaModel
 from fairseq.models.transformer import TransformerEncoder
@@ -15,6 +16,11 @@ from fairseq.models.transformer.transformer_encoder import TransformerEncoderBas
 from fairseq.modules import MultiheadAttention
 from fairseq.modules.transformer_layer import TransformerEncoderLayer, TransformerEncoderLayerBase
 from torch import Tensor
+
+# On a CPU a matrix product gives a row the same bits whatever rows are beside it, and whatever
+# number of threads shares them, but for the last few of an odd number, which go another way: so
+# numbers of rows are filled up to a multiple of this.
+TILE = 16
 
 
 def supports_row_features(model: BaseFairseqModel) -> bool:
@@ -33,7 +39,8 @@ def supports_row_features(model: BaseFairseqModel) -> bool:
 
 
 def row_features(model: RobertaModel, src_tokens: Tensor, rows: Tensor) -> Tensor:
-    """What the model's own forward gives at the rows, but for the last digits.
+    """What the model's own forward gives at the rows, but for the last digits. On the CPUs this was
+    tested on these depend on no other rows where samples have one length.
 
     Args:
         model: in eval mode, one for which :func:`supports_row_features` holds.
@@ -67,14 +74,18 @@ def _layer_at_rows(
     sample, position = rows.nonzero(as_tuple=True)
     slot = (rows.cumsum(1) - 1)[sample, position]  # of a row among its sample's
     most = int(slot.max()) + 1 if len(slot) else 1
+    most += -most % TILE
     queries = x.new_zeros(most, x.size(1), x.size(2))
     queries[slot, sample] = keys[position, sample]
     attended, _ = layer.self_attn(
         query=queries, key=keys, value=keys, key_padding_mask=pads, need_weights=False
     )
     x = x[position, sample] + attended[slot, sample]
+    count = len(x)
+    x = F.pad(x, (0, 0, 0, -count % TILE))
     if not normed_before:
         x = layer.self_attn_layer_norm(x)
     hidden = layer.final_layer_norm(x) if normed_before else x
     x = x + layer.fc2(layer.activation_fn(layer.fc1(hidden)))
-    return x if normed_before else layer.final_layer_norm(x)
+    x = x if normed_before else layer.final_layer_norm(x)
+    return x[:count]

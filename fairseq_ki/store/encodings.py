@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import Any
 
 from .dense import Dense
@@ -23,4 +24,7 @@ def make_encoding(name: str, vocabulary: int, parameters: dict[str, Any]) -> Enc
     try:
         return ENCODINGS[name](vocabulary, **parameters)
     except TypeError as error:
-        raise StoreError(f"encoding {name}: {error}") from error
+        known = [field.name for field in fields(ENCODINGS[name]) if field.name != "vocabulary"]
+        raise StoreError(
+            f"encoding {name}: expected parameters among {known} with numbers, found {parameters}"
+        ) from error

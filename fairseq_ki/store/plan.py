@@ -89,6 +89,9 @@ class Plan:
     mask_epochs: int = 1
     samples_per_shard: int = 4096
     numpy: str = np.__version__  # fairseq draws its masks with numpy
+    # What the last digits of the teacher's numbers depend on: batch_size, device. A capture is
+    # resumed with the same; a run that reads the store need not know them.
+    capture: Mapping[str, Scalar] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.task not in TASKS:
@@ -103,8 +106,10 @@ class Plan:
         check_int("mask_epochs", self.mask_epochs, 1, _MAX_MASK_EPOCHS if self.task == "mlm" else 1)
         check_int("samples_per_shard", self.samples_per_shard, 1, _MAX_SAMPLES_PER_SHARD)
         check_text("numpy", self.numpy, 64)
-        object.__setattr__(self, "data", dict(self.data))
-        _check_settings(self.data)
+        for name in ("data", "capture"):
+            settings = dict(getattr(self, name))
+            object.__setattr__(self, name, settings)
+            _check_settings(name, settings)
         entries = self.max_rows * self.encoding.width
         if entries > _MAX_ENTRIES:
             raise StoreError(
@@ -187,7 +192,8 @@ class Plan:
     def to_dict(self) -> dict[str, Any]:
         """As the manifest has it."""
         encoding = self.encoding
-        return {
+        recorded = {"capture": dict(self.capture)} if self.capture else {}
+        return recorded | {
             "byte_order": "little",
             "data": dict(self.data),
             "dictionary_sha256": self.dictionary_sha256,
@@ -219,6 +225,7 @@ class Plan:
                 encoding=make_encoding(name, vocabulary, kind),
                 splits=tuple(Split(**split) for split in found["splits"]),
                 **{key: found[key] for key in _PLAIN_FIELDS},
+                capture=found.get("capture", {}),
             )
             expected = plan.to_dict()
         except StoreError as error:
@@ -269,15 +276,15 @@ def differences(expected: Any, found: Any, name: str = "") -> list[str]:
     return [] if same else [f"{name}: expected {expected!r}, found {found!r}"]
 
 
-def _check_settings(data: Mapping[str, Scalar]) -> None:
-    check_int("number of data settings", len(data), 0, _MAX_SETTINGS)
-    for key, value in data.items():
-        check_text("name of a data setting", key, 255)
+def _check_settings(kind: str, settings: Mapping[str, Scalar]) -> None:
+    check_int(f"number of {kind} settings", len(settings), 0, _MAX_SETTINGS)
+    for key, value in settings.items():
+        check_text(f"name of a {kind} setting", key, 255)
         if isinstance(value, str):
-            check_text(f"data setting {key}", value)
+            check_text(f"{kind} setting {key}", value)
         elif isinstance(value, float) and not math.isfinite(value):
-            raise StoreError(f"data setting {key}: expected a finite number, found {value}")
+            raise StoreError(f"{kind} setting {key}: expected a finite number, found {value}")
         elif value is not None and not isinstance(value, (bool, int, float)):
             raise StoreError(
-                f"data setting {key}: expected a scalar or null, found {type(value).__name__}"
+                f"{kind} setting {key}: expected a scalar or null, found {type(value).__name__}"
             )

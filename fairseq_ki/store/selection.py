@@ -93,9 +93,9 @@ def uniforms(words: list[int], n: int, draws: int) -> np.ndarray:
 
 
 def draw(logprobs: np.ndarray, uniform: np.ndarray, tau: float = 1.0) -> np.ndarray:
-    """Draw ids with replacement from softmax(logprobs / tau), by inversion.
+    """Draw ids with replacement from softmax(logprobs / tau), by inversion in order of id.
 
-    logprobs: (N, V) float32; uniform: (N, D) in [0, 1). Returns (N, D) int32 ids, grouped.
+    logprobs: (N, V) float32; uniform: (N, D) in [0, 1). Returns (N, D) int32 ids, ascending.
 
     Exactness: an id's probability is its float32 exp(logprob / tau) over the row's sum; the sums
     are off by at most 32 float32 roundings (2e-6 relative). An id of probability 0 is never
@@ -117,8 +117,9 @@ def _draw_chunk(logprobs: np.ndarray, uniform: np.ndarray, scale: np.float32) ->
     if scale != 1.0:
         # Keeps the largest weight at 1, where a small tau would underflow every one of them.
         logprobs = (logprobs - logprobs.max(axis=1, keepdims=True)) * scale
-    weights = _blocks(np.exp(logprobs), fill=0.0)  # (n, _BLOCK, M): id = b * M + m
-    edges = np.cumsum(weights.sum(axis=1), axis=1, dtype=np.float64)  # (n, M)
+    missing = -logprobs.shape[1] % _BLOCK
+    weights = np.pad(np.exp(logprobs), ((0, 0), (0, missing))).reshape(n, -1, _BLOCK)
+    edges = np.cumsum(weights.sum(axis=2), axis=1, dtype=np.float64)  # (n, M)
     totals = edges[:, -1]
     if not (np.isfinite(totals) & (totals > 0)).all():
         raise StoreError("the teacher's log-probabilities must be numbers: found NaN or no mass")
@@ -137,10 +138,10 @@ def _draw_chunk(logprobs: np.ndarray, uniform: np.ndarray, scale: np.float32) ->
     row = np.arange(n)[:, None]
     low = np.where(block > 0, edges[row, block - 1], 0.0)
     share = ((points - low) / (edges[row, block] - low)).ravel()
-    inside = weights[row, :, block].reshape(n * draws, _BLOCK).T
+    inside = weights[row, block].reshape(n * draws, _BLOCK).T
     inside = np.cumsum(inside, axis=0, dtype=np.float64)  # (_BLOCK, n * draws)
     member = (inside <= np.minimum(share * inside[-1], np.nextafter(inside[-1], 0))).sum(axis=0)
-    return member.reshape(n, draws) * weights.shape[2] + block
+    return block * _BLOCK + member.reshape(n, draws)
 
 
 def tally(drawn: np.ndarray, vocabulary: int) -> tuple[np.ndarray, np.ndarray]:

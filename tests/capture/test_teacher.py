@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from fairseq_ki.capture import teacher
 from fairseq_ki.capture.samples import Sample
 from fairseq_ki.capture.teacher import groups
 
@@ -22,15 +23,15 @@ def test_log_probabilities_are_the_models(session):
     model = session.teacher.model.model
     with torch.no_grad():
         logits = model(**batch.net_input)[0][batch.rows]
-    found = torch.cat([one.log_probs for one in session.teacher.say(batch)])
+    found = torch.cat([one.scores.log_probs for one in session.teacher.say(batch)])
     torch.testing.assert_close(found, torch.log_softmax(logits, dim=1), rtol=0, atol=1e-5)
 
 
 def test_bits_do_not_depend_on_how_samples_are_batched(session):
     """On this CPU, for blocks of one length; a resumed capture needs less: the same batches."""
-    whole = torch.cat([one.log_probs for one in said(session, 40)])
+    whole = torch.cat([one.scores.log_probs for one in said(session, 40)])
     for size in (1, 7, 16):
-        parts = torch.cat([one.log_probs for one in said(session, size)])
+        parts = torch.cat([one.scores.log_probs for one in said(session, size)])
         assert torch.equal(parts, whole), size
 
 
@@ -50,17 +51,15 @@ def test_a_batch_without_rows(session):
     bare = [Sample(s.block, s.inputs, s.rows & False, s.targets[:0], 0) for s in batch.samples]
     empty = type(batch)(bare, batch.net_input, batch.rows & False)
     (one,) = session.teacher.say(empty)
-    assert one.log_probs.shape == (0, len(session.task.source_dictionary))
+    assert one.scores.log_probs.shape == (0, len(session.task.source_dictionary))
     assert one.samples == bare
 
 
 def test_the_head_never_sees_all_rows_of_a_large_vocabulary(session, monkeypatch):
-    monkeypatch.setitem(
-        __import__("fairseq_ki.capture.teacher", fromlist=["_CHUNK"])._CHUNK, "cpu", 64 * 65
-    )
+    monkeypatch.setitem(teacher._CHUNK, "cpu", 64 * 65)
     pieces = said(session, 40)
     assert len(pieces) > 2
-    assert max(len(one.log_probs) for one in pieces) <= 64
+    assert max(len(one.scores.log_probs) for one in pieces) <= 64
 
 
 @pytest.mark.gpu
@@ -68,7 +67,7 @@ def test_a_gpu_says_the_same(settings, session):
     from fairseq_ki.capture.session import Session
 
     there = Session.open(settings(device="cuda"), "cuda:0")
-    ours = torch.cat([one.log_probs.cpu() for one in said(there, 16)])
+    ours = torch.cat([one.scores.log_probs.cpu() for one in said(there, 16)])
     torch.testing.assert_close(
-        ours, torch.cat([one.log_probs for one in said(session, 16)]), rtol=0, atol=2e-3
+        ours, torch.cat([one.scores.log_probs for one in said(session, 16)]), rtol=0, atol=2e-3
     )

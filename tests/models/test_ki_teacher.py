@@ -8,6 +8,7 @@ import pytest
 import torch
 from fairseq.data import Dictionary
 
+from fairseq_ki.models._symbols import weights_by_symbol
 from fairseq_ki.models.ki_teacher import load_teacher
 
 
@@ -84,9 +85,8 @@ def test_dictionary_is_looked_up_in_three_places(teacher, task, data_bin, tmp_pa
     checkpoint = alone / teacher.name
     load(checkpoint, task)  # from the data directory that the checkpoint records
     other = alone / "other.txt"
-    lines = (data_bin / "dict.txt").read_text().splitlines()
-    other.write_text("\n".join([lines[1], lines[0], *lines[2:]]) + "\n")
-    with pytest.raises(ValueError, match=r"2 differ .*expected 'w0', found 'w1'"):
+    other.write_text((data_bin / "dict.txt").read_text().replace("w0 ", "v0 "))
+    with pytest.raises(ValueError, match=r"found 1 missing .*\('w0'\)"):
         load(checkpoint, task, dictionary=str(other))
     shutil.copy(other, alone / "dict.txt")  # beside the checkpoint wins over the recorded one
     with pytest.raises(ValueError, match="another dictionary"):
@@ -155,6 +155,129 @@ def test_a_checkpoint_stripped_of_what_fairseq_needs(altered, task):
         load(altered(strip), task)
     with pytest.raises(ValueError, match="expected tensors by name"):
         load(altered(lambda state: state | {"model": {"encoder.lm_head.dense.weight": 1}}), task)
+
+
+def rows_in_order_of(symbols: list[str]):
+    """Changes a state to one over other symbols; those that the teacher has not are noise."""
+
+    def change(state):
+        known = {symbol: i for i, symbol in enumerate(SPECIALS + WORDS + ["<mask>"])}
+        for name, value in state["model"].items():
+            if name.endswith(("embed_tokens.weight", "lm_head.weight", "lm_head.bias")):
+                noise = torch.randn(len(symbols), *value.shape[1:])
+                for i, symbol in enumerate(symbols):
+                    if symbol in known:
+                        noise[i] = value[known[symbol]]
+                state["model"][name] = noise
+
+    return change
+
+
+SPECIALS = ["<s>", "<pad>", "</s>", "<unk>"]
+WORDS = [f"w{i}" for i in range(60)]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        WORDS[::-1],
+        ["extra", *WORDS[30:], "<mask>", *WORDS[:30], "madeupword0000", "madeupword0001"],
+        [*WORDS, "madeupword0000"],  # before <mask>, which fairseq appends
+    ],
+    ids=["permuted", "superset", "padded"],
+)
+def test_the_same_symbols_at_other_ids(altered, teacher, task, tmp_path, words):
+    symbols = SPECIALS + words + ["<mask>"] * ("<mask>" not in words)
+    path = altered(rows_in_order_of(symbols))
+    (tmp_path / "dict.txt").write_text("".join(f"{word} 1\n" for word in words))
+    tokens = torch.randint(0, 65, (4, 20))  # special ones, padding and the mask included
+    expected, found = load(teacher, task), load(path, task)
+    assert torch.equal(found(tokens)[0], expected(tokens)[0])
+    for one, other in zip(
+        found.head_input({"src_tokens": tokens}, tokens > 7),
+        expected.head_input({"src_tokens": tokens}, tokens > 7),
+    ):
+        assert torch.equal(one, other)
+
+
+def test_symbols_that_the_teacher_lacks(altered, task, tmp_path):
+    words = [f"v{i}" if i % 2 else f"w{i}" for i in range(60)]
+    path = altered(rows_in_order_of(SPECIALS + words + ["<mask>"]))
+    (tmp_path / "dict.txt").write_text("".join(f"{word} 1\n" for word in words))
+    shown = r"\('w1', 'w3', 'w5', 'w7', 'w9', \.\.\.\)"
+    with pytest.raises(ValueError, match=rf"all of the student's 65 .* found 30 missing .*{shown}"):
+        load(path, task)
+
+
+def test_a_symbol_that_is_twice_in_the_dictionary(altered, task, tmp_path):
+    words = ["w5", *WORDS]
+    path = altered(rows_in_order_of([*SPECIALS, *words, "<mask>"]))
+    lines = [f"{word} 1" for word in words]
+    lines[6] += " #fairseq:overwrite"
+    (tmp_path / "dict.txt").write_text("\n".join(lines))
+    with pytest.raises(ValueError, match=r"found 1 twice in the teacher's \('w5'\)"):
+        load(path, task)
+
+
+def test_rows_of_causal_models_by_symbol():
+    """Tied and untied, and by the name that old checkpoints use."""
+    rows = torch.tensor([2, 0, 1])
+    weights = {
+        "decoder.embed_tokens.weight": torch.arange(8.0).view(4, 2),
+        "decoder.output_projection.weight": torch.arange(8.0, 16).view(4, 2),
+        "decoder.embed_out": torch.arange(16.0, 24).view(4, 2),
+        "decoder.layers.0.fc1.weight": torch.arange(8.0).view(4, 2),
+    }
+    taken = weights_by_symbol(weights, rows, 4, "teacher.pt")
+    for name in list(weights)[:3]:
+        assert torch.equal(taken[name], weights[name][rows])
+    assert taken["decoder.layers.0.fc1.weight"] is weights["decoder.layers.0.fc1.weight"]
+    assert weights_by_symbol(weights, None, 4, "teacher.pt") == weights
+    with pytest.raises(ValueError, match="expected 4 embedding rows .* found a number"):
+        weights_by_symbol({"x.lm_head.bias": torch.tensor(1.0)}, rows, 4, "teacher.pt")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda cfg: cfg.pop("model"), "expected the options of its model under 'cfg', found none"),
+        (lambda cfg: cfg.pop("task"), "expected the options of its task under 'cfg', found none"),
+        (lambda cfg: cfg.update(model=None), "expected what fairseq-train writes"),
+        (lambda cfg: cfg.update(model=3), "expected what fairseq-train writes"),
+        (lambda cfg: cfg.update(model="x"), "expected the options of its model .*found str"),
+        (lambda cfg: setattr(cfg["model"], "_name", "nosuch"), "architecture .*found 'nosuch'"),
+        (lambda cfg: setattr(cfg["model"], "_name", ["x"]), "architecture of fairseq"),
+        (lambda cfg: setattr(cfg["model"], "encoder_layers", "two"), "can be built with"),
+        (lambda cfg: setattr(cfg["model"], "encoder_embed_dim", 0), "can be built with|that fit"),
+    ],
+)
+def test_a_configuration_that_is_not_fairseqs(altered, task, change, message):
+    with pytest.raises(ValueError, match=message) as refusal:
+        load(altered(lambda state: change(state["cfg"]) and None), task)
+    assert str(refusal.value).count("\n") == 0
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"arch": "nosuch"}, {"arch": "roberta", "task": "nosuch"}, {"task": "masked_lm"}]
+)
+def test_old_arguments_that_are_not_fairseqs(altered, task, arguments):
+    def change(state):
+        return state | {"cfg": None, "args": argparse.Namespace(**arguments)}
+
+    with pytest.raises(ValueError, match="teacher checkpoint .*expected"):
+        load(altered(change), task)
+
+
+class _Bomb:
+    def __reduce__(self):
+        return (print, ("executed",))
+
+
+def test_a_checkpoint_that_would_run_code(altered, task, capsys):
+    path = altered(lambda state: state | {"extra_state": {"x": [_Bomb()]}})
+    with pytest.raises(ValueError, match=r"altered\.pt was not loaded: it asks for .*print"):
+        load(path, task)
+    assert "executed" not in capsys.readouterr().out
 
 
 def test_a_diverged_teacher(altered, task):

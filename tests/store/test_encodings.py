@@ -307,7 +307,7 @@ def test_temperatures_that_an_encoding_cannot_serve_are_refused():
         ("topk", 100, {"k": True}, "k: expected an integer"),
         ("topk", 100, {"k": 10.0}, "k: expected an integer"),
         ("topk", 100, {"tail": 1}, "tail: expected true or false"),
-        ("topk", 100, {"p": 0.5}, "unexpected keyword"),
+        ("topk", 100, {"p": 0.5}, "expected parameters among"),
         ("topp", 100, {"p": 0.0}, "p: expected a number above 0"),
         ("topp", 100, {"p": float("nan")}, "p: expected"),
         ("sampled", 100, {"draws": 1 << 16}, "draws"),

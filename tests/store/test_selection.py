@@ -131,16 +131,13 @@ def test_uniforms_differ_by_every_part_of_the_key():
 
 
 def test_a_draw_is_the_inverse_of_the_distribution():
-    """Against a naive walk of the cumulative sum, in the order that the blocks give the ids."""
-    vocabulary, columns = 100, 4  # 4 columns of 32 blocks: id = b * 4 + m, walked m first
-    logprobs = random_logprobs(3, vocabulary)
+    """Against a naive walk of the cumulative sum, in order of id (FORMAT.md)."""
+    logprobs = random_logprobs(3, 100)
     uniform = np.sort(uniforms([5], 3, 20), axis=1)
-    order = [b * columns + m for m in range(columns) for b in range(32)]
-    order = np.array([i for i in order if i < vocabulary])
     found = draw(logprobs, uniform)
     for row in range(3):
-        edges = np.cumsum(np.exp(logprobs[row, order].astype(np.float64)))
-        expected = order[np.searchsorted(edges / edges[-1], uniform[row], side="right")]
+        edges = np.cumsum(np.exp(logprobs[row].astype(np.float64)))
+        expected = np.searchsorted(edges / edges[-1], uniform[row], side="right")
         np.testing.assert_array_equal(found[row], expected)
 
 
