@@ -1,0 +1,125 @@
+"""``fairseq-ki grow --from base.pt --arch roberta_large --out init.pt``: begin as the teacher."""
+
+import argparse
+import logging
+import os
+import shlex
+import sys
+from functools import partial
+
+from fairseq_ki.evaluation.flops import sizes_of
+from fairseq_ki.evaluation.model_sizes import model_options, named_sizes
+from fairseq_ki.growth import (
+    DEPTHS,
+    Shape,
+    Student,
+    check_free,
+    grow,
+    read_origin,
+    write_student,
+)
+from fairseq_ki.lineage import LINEAGE, STATE, new_id, write_grown
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of the verb; all others are fairseq's, of the model (``--encoder-layers``)."""
+    parser.add_argument(
+        "--from",
+        dest="teacher",
+        required=True,
+        metavar="CKPT",
+        help="fairseq checkpoint of the smaller, trained model",
+    )
+    parser.add_argument(
+        "--arch",
+        required=True,
+        metavar="MODEL",
+        help="the larger model: an --arch, or LAYERSxWIDTH[xFFN[xHEADS]]; further options of "
+        "fairseq-train that change its sizes may follow (--encoder-layers 16, --max-positions 512)",
+    )
+    parser.add_argument("--out", required=True, metavar="CKPT", help="checkpoint to write")
+    parser.add_argument(
+        "--depth",
+        choices=DEPTHS,
+        default=DEPTHS[0],
+        help="new layers: copies that add nothing yet, so that the model computes what its teacher "
+        "does; or the teacher's layers stacked (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--dict",
+        metavar="FILE",
+        help="the teacher's dict.txt; default: beside its checkpoint, else in the data directory "
+        "that the checkpoint records",
+    )
+    parser.add_argument(
+        "--seed", type=int, default=1, help="of the parts in which weights are divided (default: 1)"
+    )
+    parser.set_defaults(model=[])
+    parser.parse_known_args = partial(_keep_others, parser.parse_known_args)  # type: ignore
+
+
+def _keep_others(parse_known_args, args=None, namespace=None):
+    """What is not an option of this verb is one of the model: fairseq's parser judges it."""
+    namespace, others = parse_known_args(args, namespace)
+    namespace.model = others
+    return namespace, []
+
+
+def run(args: argparse.Namespace) -> int:
+    for name in ("fairseq_ki", "hydra"):  # they tell of every file they open
+        logging.getLogger(name).setLevel(logging.WARNING)
+    check_free(args.out)
+    _check_lineage(args.out)
+    origin = read_origin(args.teacher, args.dict)
+    named_sizes(args.arch, len(origin.dictionary), origin.causal)  # says what is wrong with it
+    options = [*model_options(args.arch, origin.causal), *args.model]
+    student = grow(origin, options, depth=args.depth, seed=args.seed)
+    model = new_id()
+    write_student(student, args.out, {STATE: {"id": model, "updates": 0, "tokens": 0.0}})
+    try:
+        write_grown(
+            args.out,
+            model,
+            origin=args.teacher,
+            arch=student.architecture,
+            sizes=sizes_of(student.model.state_dict()),
+        )
+    except (ValueError, OSError) as error:
+        print(f"warning: no {LINEAGE} was written: {error}", file=sys.stderr)
+    print(_told(student, args.out))
+    return 0
+
+
+def _check_lineage(out: str) -> None:
+    """Two grown models in one folder would have one lineage.json."""
+    beside = os.path.join(os.path.dirname(os.path.abspath(out)), LINEAGE)
+    if os.path.lexists(beside):
+        raise ValueError(
+            f"--out {out}: expected a folder without the lineage of another checkpoint, found "
+            f"{beside}; give the grown model a folder of its own"
+        )
+
+
+def _told(student: Student, out: str) -> str:
+    task = "ki_lm" if student.shape.causal else "ki_mlm"
+    command = ["fairseq-train", "DATA", "--user-dir", "fairseq_ki", "--task", task]
+    command += ["--criterion", "ki", *student.options, "--finetune-from-model", out]
+    command += ["--ki-teacher", student.origin.path]
+    difference = f"largest difference {student.difference:.2g}, largest logit {student.largest:.2g}"
+    if student.promise.equal:
+        verdict = f"its logits equal the teacher's ({difference})"
+    else:
+        reasons = "; ".join(student.promise.reasons)
+        verdict = f"its logits are not the teacher's ({difference}): {reasons}"
+    return "\n".join(
+        [
+            f"grew {_size(student.origin.shape)} to {_size(student.shape)}",
+            verdict,
+            f"wrote {out}; train it with",
+            f"  {shlex.join(command)} ...",
+        ]
+    )
+
+
+def _size(shape: Shape) -> str:
+    return f"{shape.layers} layers of {shape.width} ({shape.heads} heads, feed-forward {shape.ffn})"

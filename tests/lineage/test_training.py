@@ -1,0 +1,227 @@
+"""lineage.json as trainings, grow and the verb leave and read it."""
+
+import json
+import shutil
+
+import pytest
+import torch
+
+from fairseq_ki.cli.main import main
+from fairseq_ki.evaluation.flops import (
+    Batch,
+    batch_of,
+    read_checkpoint,
+    teacher_flops,
+    training_flops,
+)
+from fairseq_ki.lineage import of_checkpoint, read_lineage
+from fairseq_ki.store import file_sha256, split_fingerprint
+
+KI = "--task ki_mlm --criterion ki"
+SMALL = (
+    "--arch roberta --encoder-layers 1 --encoder-embed-dim 16 --encoder-ffn-embed-dim 32 "
+    "--encoder-attention-heads 2 --max-positions 32"
+)
+
+
+def printed(capsys, *words) -> dict:
+    capsys.readouterr()
+    assert main(["lineage", *map(str, words), "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+@pytest.fixture(scope="module")
+def generations(fairseq_train, data_bin, tmp_path_factory):
+    """G1 -> G2 -> G3, each the teacher of the next one; G3 starts from a grown G2."""
+    folder = tmp_path_factory.mktemp("generations")
+    fairseq_train(data_bin, folder / "g1", f"{KI} --max-update 5", model=SMALL)
+    guided = "--ki-steps 3 --max-update 5 --ki-teacher"
+    last = "checkpoint_last.pt"
+    fairseq_train(data_bin, folder / "g2", f"{KI} {guided} {folder}/g1/{last}", model=SMALL)
+    sizes = "--encoder-layers 2 --encoder-embed-dim 32 --encoder-ffn-embed-dim 64"
+    heads = "--encoder-attention-heads 2"
+    words = ["--from", f"{folder}/g2/{last}", "--arch", "roberta", "--out", f"{folder}/init/i.pt"]
+    assert main(["grow", *words, *sizes.split(), *heads.split()]) == 0
+    fairseq_train(
+        data_bin,
+        folder / "g3",
+        f"{KI} {guided} {folder}/g2/{last} --finetune-from-model {folder}/init/i.pt",
+    )
+    return folder
+
+
+def test_a_run_without_a_teacher(generations, data_bin):
+    lineage = read_lineage(str(generations / "g1" / "lineage.json"))
+    own = lineage.own
+    assert (own.how, own.name, own.arch, own.updates, own.parents) == (
+        "trained", "g1", "roberta", 5, (),
+    )  # fmt: skip
+    assert own.data == {str(data_bin): split_fingerprint(data_bin / "train")}
+    assert own.dictionary == file_sha256(data_bin / "dict.txt")
+    assert own.versions["torch"] == torch.__version__
+    sizes, task = read_checkpoint(generations / "g1" / "checkpoint_last.pt")
+    assert own.tokens > 5 * 200
+    assert own.flops == training_flops(sizes, batch_of(task, own.tokens))
+
+
+def test_a_teachers_passes_are_counted_while_it_speaks(
+    fairseq_train, generations, data_bin, tmp_path
+):
+    """G1 spoke in 3 of 5 updates: of the masked rows that the log has."""
+    lineage = read_lineage(str(generations / "g2" / "lineage.json"))
+    (parent,) = lineage.own.parents
+    teacher = generations / "g1" / "checkpoint_last.pt"
+    assert (parent.role, parent.file, parent.updates) == ("teacher", str(teacher), 5)
+    assert parent.sha256 == file_sha256(teacher)
+    assert lineage.models[parent.model] == read_lineage(f"{teacher.parent}/lineage.json").own
+    sizes, _ = read_checkpoint(teacher)
+    state = torch.load(generations / "g2" / "checkpoint_last.pt", weights_only=True)
+    rows = state["extra_state"]["KIMaskedLMTask"]["lineage"]["taught"][str(teacher)]
+    assert 3 * 25 < rows < 3 * 50  # 15 % of up to 256 tokens
+    assert parent.flops == teacher_flops(sizes, Batch(rows / 0.15, 32, rows))
+
+
+def test_the_tree_of_three_generations(generations, capsys):
+    assert main(["lineage", str(generations / "g3" / "checkpoint_last.pt")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(" (")[0].split(": ")[-1] for line in lines[:-1]] == [
+        "g3", "g2", "g1", "init", "g2",
+    ]  # fmt: skip
+    assert lines[1].startswith("├─ taught by ")
+    assert lines[3].startswith("└─ began as ")
+    assert lines[4].startswith("   └─ grown from ")
+    assert "4 models" in lines[-1]
+    found = printed(capsys, generations / "g3" / "checkpoint_last.pt")
+    assert found["unknown"] == []
+    by_name = {model["name"]: model for model in found["models"].values()}
+    assert by_name["init"]["flops"] == 0
+    trained = sum(by_name[name]["flops"] for name in ("g1", "g2", "g3"))
+    assert found["training_flops"] == pytest.approx(trained)
+    assert found["total_flops"] > trained
+    assert printed(capsys, generations / "g3" / "lineage.json")["models"] == found["models"]
+
+
+def test_an_interrupted_run_goes_on_with_its_record(fairseq_train, generations, data_bin, tmp_path):
+    """Also when its teacher is gone by then; counts are those of the straight run."""
+    teacher = tmp_path / "teacher"
+    shutil.copytree(generations / "g1", teacher)
+    words = f"{KI} --ki-steps 3 --ki-teacher {teacher}/checkpoint_last.pt"
+    fairseq_train(data_bin, tmp_path / "run", f"{words} --max-update 4")
+    first = read_lineage(str(tmp_path / "run" / "lineage.json"))
+    shutil.rmtree(teacher)
+    fairseq_train(data_bin, tmp_path / "run", f"{KI} --max-update 5")
+    again = read_lineage(str(tmp_path / "run" / "lineage.json"))
+    assert again.model == first.model
+    assert (first.own.updates, again.own.updates) == (4, 5)
+    assert again.own.parents == first.own.parents
+    assert again.own.parents[0].flops > 0
+    assert 1 < again.own.tokens / first.own.tokens < 1.5
+    # and if what it wrote is damaged, the checkpoint still has its id and counts
+    (tmp_path / "run" / "lineage.json").write_text("{")
+    fairseq_train(data_bin, tmp_path / "run", f"{KI} --max-update 6")
+    last = read_lineage(str(tmp_path / "run" / "lineage.json"))
+    assert (last.model, last.own.updates, last.own.parents) == (first.model, 6, ())
+    assert last.own.tokens > again.own.tokens
+    assert last.own.data == first.own.data
+
+
+def test_a_checkpoint_alone_tells_what_it_can(teacher, generations, tmp_path, capsys):
+    """Plain fairseq leaves no lineage.json; and a checkpoint may be copied without its own."""
+    lineage, updates = of_checkpoint(str(teacher))
+    assert (lineage.own.how, lineage.own.arch, updates) == ("checkpoint", "roberta", 30)
+    assert lineage.model == f"sha256-{file_sha256(teacher)}"
+    sizes, task = read_checkpoint(teacher)
+    assert lineage.own.flops == training_flops(sizes, batch_of(task, lineage.own.tokens))
+    assert 30 * 150 < lineage.own.tokens < 30 * 256
+    shutil.copy(generations / "g2" / "checkpoint_last.pt", tmp_path / "copy.pt")
+    whole, _ = of_checkpoint(str(generations / "g2" / "checkpoint_last.pt"))
+    alone, _ = of_checkpoint(str(tmp_path / "copy.pt"))
+    assert alone.model == whole.model
+    assert alone.own.flops == whole.own.flops
+    # and another run's lineage.json beside it is not taken for its own
+    shutil.copy(generations / "g1" / "lineage.json", tmp_path)
+    assert of_checkpoint(str(tmp_path / "copy.pt"))[0] == alone
+
+
+def test_nothing_about_lineage_stops_a_training(
+    fairseq_train, generations, data_bin, tmp_path, caplog
+):
+    teacher = tmp_path / "teacher"
+    shutil.copytree(generations / "g1", teacher)
+    (teacher / "lineage.json").write_text("[" * 100_000)
+    (tmp_path / "run" / "lineage.json").mkdir(parents=True)
+    run = fairseq_train(
+        data_bin,
+        tmp_path / "run",
+        f"{KI} --ki-steps 3 --max-update 5 --ki-teacher {teacher}/checkpoint_last.pt",
+    )
+    assert len(run.train) == 5
+    warnings = [r.getMessage() for r in caplog.records if "training goes on" in r.getMessage()]
+    assert len(warnings) == 2
+    assert "teacher/lineage.json: expected JSON" in warnings[0]
+    assert "run/lineage.json could not be written" in warnings[1]
+    assert (run.save_dir / "checkpoint_last.pt").is_file()
+
+
+def test_the_verb_refuses_in_one_line(generations, tmp_path, capsys):
+    for path, message in (
+        (tmp_path / "no.pt", "found no file"),
+        (generations / "g1" / "dict.txt", "dict.txt"),
+    ):
+        assert main(["lineage", str(path)]) == 2
+        assert message in capsys.readouterr().err
+    shutil.copy(generations / "g1" / "checkpoint_last.pt", tmp_path)
+    (tmp_path / "lineage.json").write_text("{}")
+    assert main(["lineage", str(tmp_path / "checkpoint_last.pt")]) == 2
+    assert "expected format" in capsys.readouterr().err
+
+
+def test_a_grown_model_gets_a_folder_of_its_own(generations, capsys):
+    words = ["--arch", "2x32x64x2", "--out", str(generations / "g2" / "init.pt")]
+    assert main(["grow", "--from", f"{generations}/g1/checkpoint_last.pt", *words]) == 2
+    assert "a folder of its own" in capsys.readouterr().err
+    assert not (generations / "g2" / "init.pt").exists()
+
+
+def test_grow_goes_on_when_the_teachers_lineage_is_damaged(generations, tmp_path, capsys):
+    shutil.copytree(generations / "g1", tmp_path / "t")
+    (tmp_path / "t" / "lineage.json").write_text("{}")
+    words = ["--arch", "2x32x64x2", "--out", str(tmp_path / "new" / "init.pt")]
+    assert main(["grow", "--from", f"{tmp_path}/t/checkpoint_last.pt", *words]) == 0
+    said = capsys.readouterr()
+    assert "warning: no lineage.json was written" in said.err
+    assert "wrote" in said.out
+    assert not (tmp_path / "new" / "lineage.json").exists()
+
+
+def test_every_teacher_of_a_mixture_is_a_parent(
+    fairseq_train, generations, data_bin, tmp_path, capsys
+):
+    """A live teacher's passes are of its own domain's rows; a store's were made before."""
+    store, teacher = tmp_path / "store", generations / "g1" / "checkpoint_last.pt"
+    write = f"logits write {data_bin} --teacher {teacher} --out {store} --tokens-per-sample 32"
+    assert main([*write.split(), "--encoding", "topk", "--k", "5"]) == 0
+    live = generations / "g2" / "checkpoint_last.pt"
+    other = fairseq_train.__globals__["write_data_bin"](tmp_path / "other", seed=7)
+    (tmp_path / "mixture.yaml").write_text(
+        f"domains:\n"
+        f"  one: {{data: {data_bin}, teachers: [{{store: {store}}}]}}\n"
+        f"  two: {{data: {other}, teachers: [{{checkpoint: {live}}}]}}\n"
+    )
+    fairseq_train(
+        data_bin,
+        tmp_path / "run",
+        f"{KI} --ki-mixture {tmp_path}/mixture.yaml --ki-steps 4 --max-update 6",
+    )
+    lineage = read_lineage(str(tmp_path / "run" / "lineage.json"))
+    stored, spoke = lineage.own.parents
+    assert (stored.file, stored.sha256, stored.flops) == (str(store), file_sha256(teacher), 0)
+    assert (spoke.file, spoke.sha256) == (str(live), file_sha256(live))
+    assert set(lineage.own.data) == {str(data_bin), str(other)}
+    state = torch.load(tmp_path / "run" / "checkpoint_last.pt", weights_only=True)
+    rows = state["extra_state"]["KIMaskedLMTask"]["lineage"]["taught"]
+    assert 0 < rows[str(live)] < 4 * 50  # a part of 4 updates' masked tokens
+    sizes, _ = read_checkpoint(live)
+    assert spoke.flops == teacher_flops(sizes, Batch(rows[str(live)] / 0.15, 32, rows[str(live)]))
+    found = printed(capsys, tmp_path / "run" / "checkpoint_last.pt")
+    assert found["unknown"] == [f"sha256-{file_sha256(teacher)}"]
