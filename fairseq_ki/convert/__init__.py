@@ -1,0 +1,1 @@
+"""Hugging Face directories to fairseq checkpoints and back. Needs the extra ``hf``."""
