@@ -1,0 +1,206 @@
+"""``fairseq-ki finetune CHECKPOINT --data DIR --out DIR``."""
+
+import argparse
+import logging
+import math
+import sys
+from pathlib import Path
+
+from fairseq_ki.downstream import driver
+from fairseq_ki.downstream.preparing import SUBSET_SEED
+from fairseq_ki.downstream.pretrained import read_pretrained
+from fairseq_ki.downstream.probing import POOLINGS
+from fairseq_ki.downstream.reading import find_tasks
+from fairseq_ki.downstream.request import Request
+from fairseq_ki.downstream.tasks import MICRO_GRID, TASKS, Task, canonical, task_named
+from fairseq_ki.downstream.training import EPOCHS, HowToTrain
+from fairseq_ki.evaluation.downstream import FILE
+from fairseq_ki.evaluation.downstream_table import downstream_tables
+from fairseq_ki.evaluation.metrics import METRICS
+from fairseq_ki.evaluation.summary import WIDTH
+from fairseq_ki.experiments.process import RunError, Terminated
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of the verb."""
+    parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="a masked LM")
+    parser.add_argument(
+        "--data",
+        type=Path,
+        required=True,
+        help="folder with one folder a task: train.jsonl, dev.jsonl and, if there is one, "
+        "test.jsonl; or GLUE as it is distributed",
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        required=True,
+        help=f"folder for trainings, predictions and {FILE}; a second call resumes there",
+    )
+    parser.add_argument(
+        "--data-bin",
+        type=Path,
+        help="folder with dict.txt and spm.model (default: what the checkpoint was trained on)",
+    )
+    parser.add_argument("--spm", type=Path, help="SentencePiece model, if it is not in there")
+    parser.add_argument("--label", help="name of the model in tables (default: from its path)")
+    parser.add_argument(
+        "--tasks",
+        nargs="+",
+        metavar="TASK",
+        help=f"default: {' '.join(TASKS)}, and whatever else --data has",
+    )
+    parser.add_argument("--seeds", type=int, nargs="+", help="default: 3 to 10 of them, by task")
+    parser.add_argument(
+        "--grid",
+        choices=("paper", "micro"),
+        default="paper",
+        help="the paper's Table 8, or learning rates for models of a few million parameters "
+        f"({', '.join(f'{lr:g}' for lr in MICRO_GRID.lrs)}, batch "
+        f"{', '.join(map(str, MICRO_GRID.batch_sizes))})",
+    )
+    parser.add_argument("--lr", type=float, nargs="+", help="in place of the grid's")
+    parser.add_argument("--batch-size", type=int, nargs="+", help="in place of the grid's")
+    parser.add_argument("--epochs", type=int, default=EPOCHS, help=f"default: {EPOCHS}")
+    parser.add_argument(
+        "--max-train",
+        type=int,
+        metavar="N",
+        help=f"train on N rows of each task, drawn with seed {SUBSET_SEED} (default: all)",
+    )
+    parser.add_argument(
+        "--probe",
+        choices=POOLINGS,
+        help="do not fine-tune: a linear model on the frozen encoder's first token, or on the "
+        "mean over tokens",
+    )
+    parser.add_argument(
+        "--metric",
+        action="append",
+        default=[],
+        metavar="TASK=METRIC",
+        help=f"what decides on a task of your own: {', '.join(METRICS)} (default: accuracy, or "
+        "Pearson where labels are numbers with a point)",
+    )
+    parser.add_argument(
+        "--update-freq", type=int, default=1, metavar="N", help="run a batch in N parts"
+    )
+    parser.add_argument("--fp16", action="store_true", help="half precision, on a GPU")
+    parser.add_argument("--cpu", action="store_true", help="do not use a GPU")
+    parser.add_argument(
+        "--keep-checkpoints",
+        action="store_true",
+        help="of finished trainings, which are deleted otherwise",
+    )
+    parser.add_argument(
+        "--redo-changed",
+        action="store_true",
+        help="delete and repeat what was made with other options, data or another checkpoint",
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="prepare the data, print every command, run none"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Exit status 0; 1 if a training failed; 130 if it was interrupted."""
+    logger = logging.getLogger("fairseq")
+    level = logger.level
+    logger.setLevel(logging.WARNING)  # it tells of every file it opens
+    try:
+        return _run(args)
+    finally:
+        logger.setLevel(level)
+
+
+def _run(args: argparse.Namespace) -> int:
+    request = _request(args)
+    pretrained = read_pretrained(args.checkpoint, args.data_bin, args.spm)
+    if args.dry_run:
+        driver.print_commands(request, pretrained)
+        return 0
+    try:
+        found = driver.run(request, pretrained)
+    except RunError as e:
+        print(f"\nfairseq-ki finetune: {e}", file=sys.stderr)
+        return 1
+    except (KeyboardInterrupt, Terminated):
+        print("\ninterrupted; the same command goes on from here", file=sys.stderr)
+        return 130
+    for table in downstream_tables([found]):
+        print("\n" + table.text(WIDTH))
+    print(f"\nwrote {args.out / FILE}")
+    return 0
+
+
+def _request(args: argparse.Namespace) -> Request:
+    for option in ("epochs", "max_train", "update_freq"):
+        value = getattr(args, option)
+        if value is not None and value < 1:
+            raise ValueError(f"--{option.replace('_', '-')}: expected at least 1, found {value}")
+    for lr in args.lr or []:
+        if not 0 < lr < math.inf:
+            raise ValueError(f"--lr: expected a number above 0, found {lr}")
+    for size in args.batch_size or []:
+        if size < 1:
+            raise ValueError(f"--batch-size: expected at least 1, found {size}")
+    tasks = _tasks(args)
+    grid = MICRO_GRID if args.grid == "micro" else None
+    request = Request(
+        out=args.out,
+        label=args.label or _label(args.checkpoint),
+        tasks=tasks,
+        seeds=list(dict.fromkeys(args.seeds)) if args.seeds else None,
+        grid=grid,
+        lrs=tuple(dict.fromkeys(args.lr)) if args.lr else None,
+        batch_sizes=tuple(dict.fromkeys(args.batch_size)) if args.batch_size else None,
+        how=HowToTrain(args.epochs, args.update_freq, args.fp16, args.cpu),
+        probe=args.probe,
+        max_train=args.max_train,
+        keep_checkpoints=args.keep_checkpoints,
+        redo_changed=args.redo_changed,
+    )
+    for task, _ in tasks:
+        for setting, _ in request.runs(task):
+            if setting.batch_size % args.update_freq:
+                raise ValueError(
+                    f"--update-freq {args.update_freq}: expected a divisor of the batch size, "
+                    f"found {setting.batch_size} for {task.title}"
+                )
+    return request
+
+
+def _tasks(args: argparse.Namespace) -> list[tuple[Task, Path | None]]:
+    """Tasks with their folders; without a folder there is no data."""
+    folders = find_tasks(args.data)
+    metrics = dict(_metric(text) for text in args.metric)
+    names = [canonical(n) for n in args.tasks] if args.tasks else [*TASKS, *sorted(folders)]
+    names = list(dict.fromkeys(names))
+    for name in names:
+        if name not in TASKS and name not in folders:
+            known = ", ".join(sorted({*TASKS, *folders}))
+            raise ValueError(f"--tasks: expected some of {known}, found {name}")
+    for name in metrics:
+        if name not in names:
+            raise ValueError(f"--metric: expected a task among {', '.join(names)}, found {name}")
+    if not folders and not args.tasks:
+        raise ValueError(
+            f"--data {args.data}: expected a folder for each task with a train.jsonl or GLUE's "
+            "train.tsv, found none"
+        )
+    return [(task_named(name, metrics.get(name)), folders.get(name)) for name in names]
+
+
+def _metric(text: str) -> tuple[str, str]:
+    name, _, metric = text.partition("=")
+    if metric not in METRICS:
+        raise ValueError(
+            f"--metric: expected TASK=METRIC, one of {', '.join(METRICS)}, found {text}"
+        )
+    return canonical(name), metric
+
+
+def _label(checkpoint: Path) -> str:
+    """The folder, which is the run's name more often than the file's is."""
+    folder = checkpoint.resolve().parent
+    return f"{folder.parent.name}/{folder.name}"

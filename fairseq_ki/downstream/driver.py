@@ -1,0 +1,175 @@
+"""Fine-tune or probe one checkpoint on many tasks: what is done is not done again.
+
+OUT/downstream.json                     results; grows by a task at a time
+OUT/<task>/data/                        the task as fairseq reads it
+OUT/<task>/lr1e-05-batch16-seed1/       one training: train.log, done.json, predictions.jsonl
+OUT/<task>/probe-mean-C0.1/             one linear model: done.json, predictions.jsonl
+"""
+
+import shlex
+import sys
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from fairseq_ki.downstream.predicting import UNSEEN
+from fairseq_ki.downstream.preparing import Prepared, prepare
+from fairseq_ki.downstream.pretrained import Pretrained
+from fairseq_ki.downstream.reading import read_task
+from fairseq_ki.downstream.request import Request
+from fairseq_ki.downstream.runs import TrainingRun, probed, trained
+from fairseq_ki.downstream.tasks import Task
+from fairseq_ki.evaluation import results as results_json
+from fairseq_ki.evaluation.downstream import (
+    FILE,
+    Downstream,
+    NotRun,
+    SettingScores,
+    TaskScores,
+    choose,
+    summary,
+)
+from fairseq_ki.evaluation.metrics import TITLES
+from fairseq_ki.experiments.measure import machine, versions
+
+NO_DATA, NOT_FINISHED = "no data", "not finished"
+
+
+def print_commands(request: Request, pretrained: Pretrained) -> None:
+    """Every fairseq-train command, ready for a shell; the data is prepared, nothing is trained."""
+    for task, folder in request.tasks:
+        if folder is None:
+            print(f"# {task.title}: not run: {NO_DATA}")
+            continue
+        prepared = _prepared(request, pretrained, task, folder)
+        for setting, seed in request.runs(task):
+            run = TrainingRun(request, pretrained, prepared, setting, seed)
+            print(f"# {task.title}, {setting.name}, seed {seed}")
+            print(shlex.join(run.command))
+
+
+def run(request: Request, pretrained: Pretrained) -> Downstream:
+    """Do what is missing and write downstream.json after every task.
+
+    Raises:
+        ValueError: for data that cannot be used, or earlier runs that were made otherwise.
+        RunError: if a training fails.
+    """
+    found = _begun(request, pretrained)
+    waiting = [(task, folder) for task, folder in request.tasks if folder is not None]
+    # all data is read before anything is trained, so that a bad line is not found tomorrow
+    ready = [_prepared(request, pretrained, task, folder) for task, folder in waiting]
+    for prepared in ready:
+        _tell(prepared)
+    results_json.save(found, request.out / FILE)
+    for prepared in ready:
+        task = prepared.data.task
+        if request.probe:
+            grid = probed(request, pretrained, prepared, request.probe)
+        else:
+            grid = trained(request, pretrained, prepared)
+        scores = _task_scores(request, prepared, grid)
+        found.tasks = [t for t in found.tasks if (t.task, t.method) != (task.name, request.method)]
+        found.tasks.append(scores)
+        found.not_run = [entry for entry in found.not_run if entry.task != task.name]
+        found.summary = summary(found.tasks)
+        results_json.save(found, request.out / FILE)
+    return found
+
+
+def _begun(request: Request, pretrained: Pretrained) -> Downstream:
+    """downstream.json as far as it goes: other tasks and methods of this checkpoint are kept."""
+    file = request.out / FILE
+    request.out.mkdir(parents=True, exist_ok=True)
+    begun = Downstream(
+        label=request.label,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        checkpoint={
+            "path": str(pretrained.path),
+            "sha256": pretrained.sha256,
+            "arch": pretrained.arch,
+            "updates": pretrained.updates,
+        },
+        versions=versions(),
+        machine=machine(),
+    )
+    if file.is_file():
+        earlier = results_json.load_downstream(file)
+        if earlier.checkpoint["sha256"] == pretrained.sha256:
+            begun.tasks, begun.not_run = earlier.tasks, earlier.not_run
+        elif not request.redo_changed:
+            raise ValueError(
+                f"{request.out}: expected results of {pretrained.path}, found those of another "
+                f"checkpoint ({earlier.checkpoint['path']}, or its earlier state). Repeat them "
+                "with --redo-changed, or choose another --out"
+            )
+    done = {task.task for task in begun.tasks}
+    asked = {task.name for task, _ in request.tasks}
+    begun.not_run = [entry for entry in begun.not_run if entry.task not in asked | done]
+    for task, folder in request.tasks:
+        if task.name not in done:
+            reason = NO_DATA if folder is None else NOT_FINISHED
+            begun.not_run.append(NotRun(task.name, task.title, task.glue, reason))
+    return begun
+
+
+def _prepared(request: Request, pretrained: Pretrained, task: Task, folder: Path) -> Prepared:
+    data = read_task(task, folder)
+    return prepare(data, pretrained, request.out / task.name / "data", request.max_train)
+
+
+def _tell(prepared: Prepared) -> None:
+    parts = []
+    for split, rows in prepared.rows.items():
+        facts = []
+        if len(rows) < len(prepared.data.rows[split]):
+            facts.append(f"of {len(prepared.data.rows[split]):,}")
+        if prepared.truncated[split]:
+            facts.append(f"{prepared.truncated[split]:,} truncated")
+        if prepared.data.left_out[split]:
+            facts.append(f"{prepared.data.left_out[split]:,} lines left out")
+        if any(prepared.in_train.get(split, [])):
+            facts.append(f"{sum(prepared.in_train[split]):,} also in train")
+        parts.append(f"{split} {len(rows):,}" + (f" ({', '.join(facts)})" if facts else ""))
+    task = prepared.data.task
+    kind = f"{len(prepared.data.labels)} classes" if prepared.data.labels else "regression"
+    print(f"{task.title}: {kind}; rows: {', '.join(parts)}", flush=True)
+
+
+def _task_scores(request: Request, prepared: Prepared, grid: list[SettingScores]) -> TaskScores:
+    task = prepared.data.task
+    rows = {split: len(its_rows) for split, its_rows in prepared.rows.items()}
+    for split, flags in prepared.in_train.items():
+        if any(flags):
+            rows[split + UNSEEN] = len(flags) - sum(flags)
+    how: dict[str, Any] = {"max_train": request.max_train}
+    how |= asdict(request.how) if request.probe is None else {"pooling": request.probe}
+    scores = TaskScores(
+        task=task.name,
+        title=task.title,
+        method=request.method,
+        glue=task.glue,
+        metrics=list(task.metrics),
+        rows=rows,
+        train_of=prepared.train_of,
+        truncated=prepared.truncated,
+        left_out=prepared.data.left_out,
+        labels=prepared.data.labels,
+        files=prepared.data.hashes,
+        how=how,
+        command=["fairseq-ki", *sys.argv[1:]],
+        grid=grid,
+        chosen=choose(grid, task.metric),
+    )
+    best = ", ".join(f"{name} {value:g}" for name, value in scores.best.settings.items())
+    values = summary([scores])[request.method][task.name]
+    shown = [
+        f"{split.replace(UNSEEN, ' without texts of train')} {TITLES[metric]} {entry['mean']:.1f}"
+        for split, metrics in values.items()
+        for metric, entry in metrics.items()
+    ]
+    seeds = len(scores.best.runs)
+    best += f", {seeds} seed" + ("s" if seeds > 1 else "")
+    print(f"{task.title}: {'; '.join(shown)} ({best})", flush=True)
+    return scores

@@ -1,0 +1,267 @@
+"""Labelled texts from files: JSON lines, or the TSV files of GLUE's distribution.
+
+A folder of tasks has one folder for each. JSON lines have the fields ``text``, ``label`` and,
+for pairs, ``text2``, in ``train.jsonl``, ``dev.jsonl`` and, if there is one, ``test.jsonl``.
+"""
+
+import hashlib
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NoReturn
+
+from fairseq_ki.downstream.tasks import TASKS, Task, canonical
+from fairseq_ki.evaluation.metrics import REGRESSION
+
+TRAIN, DEV = "train", "dev"
+SPLITS = (TRAIN, DEV, "dev_mismatched", "test")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One labelled text or pair; ``line`` is where it stands in its file, from 1."""
+
+    line: int
+    text: str
+    text2: str | None
+    label: str | float
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """The text as far as it is told apart: white space aside."""
+        return tuple(" ".join(text.split()) for text in (self.text, self.text2 or ""))
+
+
+@dataclass(frozen=True)
+class TaskData:
+    """A task's rows by split; ``task.regression`` is settled, ``labels`` those of train, in order.
+
+    ``left_out`` counts lines that lacked columns, by split.
+    """
+
+    task: Task
+    files: dict[str, Path]
+    hashes: dict[str, str]
+    rows: dict[str, list[Row]]
+    labels: list[str]
+    left_out: dict[str, int]
+
+    def in_train(self, split: str) -> list[bool]:
+        """For each row of a split, whether train has the same text (whatever its label)."""
+        known = {row.key for row in self.rows[TRAIN]}
+        return [row.key in known for row in self.rows[split]]
+
+
+def find_tasks(data: Path) -> dict[str, Path]:
+    """Folders that hold a training file, by the tasks' names, sorted.
+
+    Raises:
+        ValueError: if ``data`` is no folder, or two of its folders are the same task.
+    """
+    if not data.is_dir():
+        raise ValueError(f"--data {data}: expected a folder with one folder a task, found none")
+    found: dict[str, Path] = {}
+    for folder in sorted(p for p in data.iterdir() if p.is_dir()):
+        name = canonical(folder.name)
+        if _train_file(name, folder) is None:
+            continue
+        if name in found:
+            raise ValueError(
+                f"--data {data}: expected one folder for {name}, found {found[name].name} and "
+                f"{folder.name}; move one away"
+            )
+        found[name] = folder
+    if not found and (data / "train.jsonl").is_file():
+        raise ValueError(
+            f"--data {data}: expected a folder with one folder a task, found the files of one "
+            f"task; give the folder above it, and --tasks {data.name}"
+        )
+    return found
+
+
+def _train_file(name: str, folder: Path) -> Path | None:
+    names = ["train.jsonl"]
+    if name in TASKS and TASKS[name].columns:
+        names.append(TASKS[name].tsv[TRAIN])
+    return next((folder / n for n in names if (folder / n).is_file()), None)
+
+
+def read_task(task: Task, folder: Path) -> TaskData:
+    """All splits of a task, checked.
+
+    Raises:
+        ValueError: naming the file and the line, what was expected and what was found.
+    """
+    files = _files(task, folder)
+    rows: dict[str, list[Row]] = {}
+    left_out: dict[str, int] = {}
+    for split, file in files.items():
+        if file.suffix == ".tsv":
+            rows[split], left_out[split] = _read_tsv(file, task)
+        else:
+            rows[split], left_out[split] = list(_read_jsonl(file)), 0
+        if not rows[split]:
+            raise ValueError(f"{file}: expected labelled rows, found none; is the file whole?")
+        _check_pairs(rows[split], file, rows[TRAIN][0].text2 is not None)
+    task = _settled(task, rows[TRAIN])
+    if task.regression:
+        rows = {split: _numbers(rows[split], files[split]) for split in rows}
+        if len({row.label for row in rows[TRAIN]}) < 2:
+            _refuse(files[TRAIN], None, "different numbers as labels", "the same in every row")
+        labels = []
+    else:
+        rows = {split: _classes(rows[split], files[split]) for split in rows}
+        labels = _ordered({str(row.label) for row in rows[TRAIN]})
+        _check_labels(task, labels, rows, files)
+    hashes = {split: hashlib.sha256(file.read_bytes()).hexdigest() for split, file in files.items()}
+    return TaskData(task, files, hashes, rows, labels, left_out)
+
+
+def _files(task: Task, folder: Path) -> dict[str, Path]:
+    names = {split: f"{split}.jsonl" for split in SPLITS}
+    if not (folder / names[TRAIN]).is_file():
+        names = task.tsv
+    elif not (folder / names[DEV]).is_file() and (folder / "dev_matched.jsonl").is_file():
+        names[DEV] = "dev_matched.jsonl"
+    files = {s: folder / name for s, name in names.items() if (folder / name).is_file()}
+    if DEV not in files:
+        raise ValueError(
+            f"{folder}: expected {names[DEV]} beside {names[TRAIN]}, found none; settings are "
+            "chosen on the dev set"
+        )
+    return files
+
+
+def _read_jsonl(file: Path) -> Iterator[Row]:
+    for number, line in _lines(file):
+        if not line.strip():
+            continue
+        try:
+            value = json.loads(line)
+        except (ValueError, RecursionError) as e:
+            _refuse(file, number, "a JSON object", f"{line.strip()[:60]!r} ({e})")
+        if not isinstance(value, dict):
+            _refuse(file, number, "a JSON object", repr(value)[:60])
+        for name in ("text", "text2"):
+            if not isinstance(value.get(name), str) and not (name == "text2" and name not in value):
+                _refuse(file, number, f"a string as {name!r}", repr(value.get(name))[:60])
+        label = value.get("label")
+        if isinstance(label, bool) or not isinstance(label, (str, int, float)):
+            _refuse(file, number, "a string or number as 'label'", repr(label)[:60])
+        try:  # JSON can name halves of characters
+            "".join(v for v in value.values() if isinstance(v, str)).encode()
+        except UnicodeEncodeError as e:
+            _refuse(file, number, "text", f"half a surrogate pair ({e.object[e.start]!a})")
+        yield Row(
+            number,
+            value["text"],
+            value.get("text2"),
+            float(label) if isinstance(label, float) else str(label),
+        )
+
+
+def _read_tsv(file: Path, task: Task) -> tuple[list[Row], int]:
+    """Rows, and how many lines were left out for want of columns."""
+    columns = task.columns
+    assert columns is not None  # find_tasks has seen to it
+    lines = _lines(file)
+    wanted = [columns.text, columns.label] + ([columns.text2] if columns.text2 else [])
+    places = [w for w in wanted if isinstance(w, int)]
+    if not places:
+        _, first = next(lines, (1, ""))
+        header = first.removeprefix("\ufeff").rstrip("\r\n").split("\t")
+        if not set(wanted) <= set(header):
+            _refuse(file, 1, f"a header with the columns {wanted}", repr(header)[:120])
+        places = [header.index(str(w)) for w in wanted]
+    rows, left_out = [], 0
+    for number, line in lines:
+        cells = line.rstrip("\r\n").split("\t")
+        if len(cells) <= max(places):
+            if not task.skip_short_lines:
+                found = f"{len(cells)}: {line.strip()[:60]!r}"
+                _refuse(file, number, f"at least {max(places) + 1} columns", found)
+            left_out += 1
+            continue
+        text, label, *text2 = (cells[place] for place in places)
+        rows.append(Row(number, text, text2[0] if text2 else None, label))
+    return rows, left_out
+
+
+def _lines(file: Path) -> Iterator[tuple[int, str]]:
+    # line feeds alone end a line: texts may hold what else counts as a line break
+    with open(file, "rb") as lines:
+        for number, line in enumerate(lines, 1):
+            try:
+                yield number, line.decode()
+            except UnicodeDecodeError as e:
+                _refuse(file, number, "UTF-8", f"{e.reason} at byte {e.start} of the line")
+
+
+def _check_pairs(rows: list[Row], file: Path, pairs: bool) -> None:
+    for row in rows:
+        if (row.text2 is not None) != pairs:
+            found = "one without it" if pairs else "one with it"
+            expected = f"rows {'with' if pairs else 'without'} 'text2', as the first of train has"
+            _refuse(file, row.line, expected + ("" if pairs else " none"), found)
+
+
+def _settled(task: Task, train: list[Row]) -> Task:
+    """Whether it is regression, and metrics that fit."""
+    regression = task.regression
+    if regression is None:
+        regression = any(isinstance(row.label, float) for row in train)
+        if regression and task.metrics == ("accuracy",):
+            task = replace(task, metrics=REGRESSION)
+    unfit = [m for m in task.metrics if (m in REGRESSION) != regression]
+    if unfit:
+        kind = "numbers as labels" if regression else "classes as labels"
+        raise ValueError(f"{task.name}: expected a metric for {kind}, found {unfit[0]}")
+    return replace(task, regression=regression)
+
+
+def _numbers(rows: list[Row], file: Path) -> list[Row]:
+    numbers = []
+    for row in rows:
+        try:
+            number = float(row.label)
+        except ValueError:
+            number = math.nan
+        if not math.isfinite(number):
+            _refuse(file, row.line, "a number as label", repr(row.label))
+        numbers.append(replace(row, label=number))
+    return numbers
+
+
+def _classes(rows: list[Row], file: Path) -> list[Row]:
+    for row in rows:
+        if isinstance(row.label, float):
+            _refuse(file, row.line, "a class as label, a string or a whole number", str(row.label))
+    return rows
+
+
+def _ordered(labels: set[str]) -> list[str]:
+    """By number where all are numbers, else by spelling."""
+    numbers = all(label.removeprefix("-").isdecimal() for label in labels)
+    return sorted(labels, key=lambda label: (int(label) if numbers else 0, label))
+
+
+def _check_labels(
+    task: Task, labels: list[str], rows: dict[str, list[Row]], files: dict[str, Path]
+) -> None:
+    if len(labels) < 2:
+        _refuse(files[TRAIN], None, "at least two classes", f"one: {labels}")
+    if "f1" in task.metrics and labels != ["0", "1"]:
+        _refuse(files[TRAIN], None, "the classes 0 and 1, of which F1 counts 1", str(labels[:8]))
+    for split, its_rows in rows.items():
+        for row in its_rows:
+            if row.label not in labels:
+                expected = f"a label that {files[TRAIN].name} has ({', '.join(labels[:12])}"
+                more = ", ...)" if len(labels) > 12 else ")"
+                _refuse(files[split], row.line, expected + more, repr(row.label))
+
+
+def _refuse(file: Path, line: int | None, expected: str, found: str) -> NoReturn:
+    where = f"{file}, line {line}" if line is not None else str(file)
+    raise ValueError(f"{where}: expected {expected}, found {found}")

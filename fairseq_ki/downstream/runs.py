@@ -1,0 +1,156 @@
+"""One training or probe at a time; what is finished is read back, what was cut off goes on."""
+
+import hashlib
+import json
+import os
+import shutil
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+from fairseq_ki.compat.checkpoint_reading import num_updates
+from fairseq_ki.downstream import probing, training
+from fairseq_ki.downstream.predicting import predict, write_predictions
+from fairseq_ki.downstream.preparing import Prepared
+from fairseq_ki.downstream.pretrained import Pretrained
+from fairseq_ki.downstream.reading import DEV
+from fairseq_ki.downstream.request import Request
+from fairseq_ki.downstream.training import Setting
+from fairseq_ki.evaluation.downstream import SeedScores, SettingScores
+from fairseq_ki.evaluation.logs import read_log
+from fairseq_ki.evaluation.metrics import TITLES
+from fairseq_ki.experiments.process import run_logged
+from fairseq_ki.experiments.progress import Progress
+
+STARTED, DONE = "started.json", "done.json"
+LOG, PREDICTIONS = "train.log", "predictions.jsonl"
+
+
+def trained(request: Request, pretrained: Pretrained, prepared: Prepared) -> list[SettingScores]:
+    """Every setting of the grid with every seed."""
+    task = prepared.data.task
+    runs = list(request.runs(task))
+    grid: dict[Setting, SettingScores] = {}
+    for number, (setting, seed) in enumerate(runs, 1):
+        title = f"[{number}/{len(runs)}] {task.title}, lr {setting.lr:g}, batch "
+        title += f"{setting.batch_size}, seed {seed}"
+        scores = TrainingRun(request, pretrained, prepared, setting, seed).done(title)
+        grid.setdefault(setting, SettingScores(asdict(setting), [])).runs.append(scores)
+    return list(grid.values())
+
+
+class TrainingRun:
+    """One training, resumable, with its predictions."""
+
+    def __init__(
+        self,
+        request: Request,
+        pretrained: Pretrained,
+        prepared: Prepared,
+        setting: Setting,
+        seed: int,
+    ) -> None:
+        self.request, self.prepared, self.seed = request, prepared, seed
+        name = f"{setting.name}-seed{seed}"
+        self.folder = request.out / prepared.data.task.name / name
+        words = training.options(prepared, pretrained, setting, seed, request.how)
+        self.per_epoch = training.updates_per_epoch(prepared, setting, request.how)
+        self.total = self.per_epoch * request.how.epochs
+        self.command = training.command(words, prepared, pretrained, request.how, self.folder)
+        self.signature = _signature(words, pretrained.sha256, prepared.signature)
+
+    def done(self, title: str) -> SeedScores:
+        """Train and predict, as far as that is not done."""
+        progress = Progress(title, self.total)
+        earlier = _earlier(self.folder, self.signature, self.request)
+        if earlier is not None:
+            progress.end("done before")
+            return earlier
+        log, checkpoint = self.folder / LOG, self.folder / "checkpoint_best.pt"
+        # a resumed fairseq-train does one more update even where none is left to do
+        if not self._trained_to_its_end(log):
+            run_logged(self.command, log, progress)
+        read = read_log(log)
+        outputs = predict(checkpoint, self.prepared, self.request.how.cpu)
+        scores = SeedScores(
+            seed=self.seed,
+            scores=write_predictions(self.folder / PREDICTIONS, self.prepared, outputs),
+            epoch=num_updates(checkpoint) // self.per_epoch,
+            seconds=read.wall_at(read.updates),
+            folder=os.path.relpath(self.folder, self.request.out),
+        )
+        _note(self.folder / DONE, {"signature": self.signature, "scores": asdict(scores)})
+        if not self.request.keep_checkpoints:
+            for file in self.folder.glob("checkpoint*.pt"):
+                file.unlink()
+        metric = self.prepared.data.task.metric
+        value = 100 * scores.scores[DEV][metric]
+        progress.end(f"done · dev {TITLES[metric]} {value:.1f} (epoch {scores.epoch})")
+        return scores
+
+    def _trained_to_its_end(self, log: Path) -> bool:
+        """True if only this process was gone before it could predict."""
+        if not log.is_file() or not (self.folder / "checkpoint_best.pt").is_file():
+            return False
+        try:
+            read = read_log(log)
+        except ValueError:
+            return False
+        return read.done and read.updates >= self.total
+
+
+def probed(
+    request: Request, pretrained: Pretrained, prepared: Prepared, pooling: str
+) -> list[SettingScores]:
+    """Every strength of regularisation; the features are made once, if they are needed."""
+    task = prepared.data.task
+    found: list[SettingScores] = []
+    features = None
+    for strength in probing.STRENGTHS:
+        folder = request.out / task.name / f"{request.method}-C{strength:g}"
+        words = [request.method, f"C={strength:g}", *task.metrics]
+        signature = _signature(words, pretrained.sha256, prepared.signature)
+        scores = _earlier(folder, signature, request)
+        if scores is None:
+            begun = time.monotonic()
+            if features is None:
+                features = probing.features(prepared, pretrained, pooling, request.how.cpu)
+            outputs = probing.fit(prepared, features, strength)
+            written = write_predictions(folder / PREDICTIONS, prepared, outputs)
+            seconds = time.monotonic() - begun
+            scores = SeedScores(1, written, 0, seconds, os.path.relpath(folder, request.out))
+            _note(folder / DONE, {"signature": signature, "scores": asdict(scores)})
+        found.append(SettingScores({"C": strength}, [scores]))
+    return found
+
+
+def _signature(words: list[str], *hashes: str) -> str:
+    return hashlib.sha256(json.dumps([words, *hashes]).encode()).hexdigest()
+
+
+def _earlier(folder: Path, signature: str, request: Request) -> SeedScores | None:
+    """The scores of a finished run; otherwise its folder is ready for this one."""
+    started = folder / STARTED
+    if started.is_file():
+        if json.loads(started.read_text(encoding="utf-8"))["signature"] == signature:
+            done = folder / DONE
+            if not done.is_file():
+                return None
+            record = json.loads(done.read_text(encoding="utf-8"))
+            return SeedScores(**record["scores"])
+        if not request.redo_changed:
+            raise ValueError(
+                f"{folder}: expected a run of this command, found one with other options, data "
+                "or checkpoint. Repeat it with --redo-changed, which deletes it first, or choose "
+                "another --out"
+            )
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    _note(started, {"signature": signature})
+    return None
+
+
+def _note(path: Path, content: dict) -> None:
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    os.replace(temporary, path)

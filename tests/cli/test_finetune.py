@@ -1,0 +1,301 @@
+"""``fairseq-ki finetune`` on tiny tasks: trained, resumed, refused; metrics computed again."""
+
+import json
+import logging
+import random
+import shutil
+
+import pytest
+from fairseq import checkpoint_utils, options
+from fairseq.dataclass.utils import convert_namespace_to_omegaconf
+from fairseq_cli import train as fairseq_train_cli
+from scipy import stats
+from sklearn import metrics
+
+from fairseq_ki.cli.main import main
+from fairseq_ki.downstream import runs
+from fairseq_ki.evaluation import results as results_json
+from fairseq_ki.evaluation.logs import read_log
+from fairseq_ki.experiments import process
+
+GOOD, BAD = "fine good great nice warm".split(), "bad dull poor sad weak".split()
+
+
+def run_here(command, log, progress):
+    """Stands for run_logged: fairseq-train in this process, which spares its start."""
+    assert command[1:3] == ["-m", "fairseq_cli.train"]
+    parser = options.get_training_parser()
+    cfg = convert_namespace_to_omegaconf(options.parse_args_and_arch(parser, command[3:]))
+    checkpoint_utils.save_checkpoint.__dict__.pop("best", None)
+    handler = logging.FileHandler(log)
+    handler.setFormatter(logging.Formatter("%(asctime)s | %(levelname)s | %(name)s | %(message)s"))
+    loggers = [logging.getLogger(name) for name in ("fairseq", "fairseq_cli")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.addHandler(handler)
+        logger.setLevel(logging.INFO)
+    try:
+        fairseq_train_cli.main(cfg)
+    finally:
+        for logger, level in zip(loggers, levels):
+            logger.removeHandler(handler)
+            logger.setLevel(level)
+
+
+def write_rows(file, rows):
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Three moods, with texts of train in test; and pairs with a number, in GLUE's form."""
+    folder, rng = tmp_path_factory.mktemp("tasks"), random.Random(3)
+    splits: dict[str, list] = {}
+    for split, size in {"train": 60, "dev": 21, "test": 24}.items():
+        for i in range(size):
+            words = [GOOD, BAD, ["book", "song"]][i % 3]
+            text = " ".join(rng.choices(words, k=4) + rng.choices(["the", "a", "is"], k=8))
+            label = ["up", "down", "flat"][i % 3]
+            splits.setdefault(split, []).append({"text": text, "label": label})
+    splits["test"][:4] = splits["train"][:4]
+    for split, rows in splits.items():
+        write_rows(folder / "mood" / f"{split}.jsonl", rows)
+    for split in ("train", "dev_matched", "dev_mismatched"):
+        rows = [{**row, "text2": "a film"} for row in splits[split.partition("_")[0]]]
+        write_rows(folder / "mnli" / f"{split}.jsonl", rows)
+    header = (
+        "index\tgenre\tfilename\tyear\told_index\tsource1\tsource2\tsentence1\tsentence2\tscore"
+    )
+    for split, size in {"train": 40, "dev": 20}.items():
+        lines = [header]
+        for i in range(size):
+            first, second = rng.choice([GOOD, BAD]), rng.choice([GOOD, BAD])
+            number = 5.0 if first is second else 0.5
+            pair = f"{rng.choice(first)} film\t{rng.choice(second)} film"
+            lines.append(f"{i}\tg\tf\t2012\t0\ts\ts\t{pair}\t{number}")
+        file = folder / "STS-B" / f"{split}.tsv"
+        file.parent.mkdir(exist_ok=True)
+        file.write_text("\n".join(lines) + "\n")
+    return folder
+
+
+@pytest.fixture
+def call(masked_lm, data, tmp_path, capsys, monkeypatch):
+    """Runs the verb: (exit status, output, complaint)."""
+    monkeypatch.setattr(runs, "run_logged", run_here)
+
+    def call_verb(more, out=tmp_path / "out", checkpoint=masked_lm, folder=data):
+        capsys.readouterr()
+        words = ["finetune", str(checkpoint), "--data", str(folder), "--out", str(out)]
+        status = main([*words, "--cpu", *more.split()])
+        printed = capsys.readouterr()
+        return status, printed.out, printed.err
+
+    return call_verb
+
+
+QUICK = "--lr 5e-3 --batch-size 16 --epochs 4 --metric mood=macro_f1 --seeds"
+
+
+@pytest.fixture(scope="module")
+def finished(masked_lm, data, tmp_path_factory):
+    """Two seeds of ``mood``, with ``rte``, for which there is no data."""
+    out = tmp_path_factory.mktemp("finished")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runs, "run_logged", run_here)
+        words = (
+            f"finetune {masked_lm} --data {data} --out {out} --cpu --label tiny --tasks mood rte"
+        )
+        assert main([*words.split(), *QUICK.split(), "1", "2"]) == 0
+    return out
+
+
+def predictions(folder):
+    return [json.loads(line) for line in (folder / "predictions.jsonl").read_text().splitlines()]
+
+
+def test_scores_are_those_of_scikit_learn_on_the_saved_predictions(finished, data):
+    (task,) = results_json.load_downstream(finished / "downstream.json").tasks
+    assert task.labels == ["down", "flat", "up"]
+    assert task.rows == {"train": 60, "dev": 21, "test": 24, "test_unseen": 20}
+    source = [json.loads(x) for x in (data / "mood" / "test.jsonl").read_text().splitlines()]
+    for run in task.best.runs:
+        rows = predictions(finished / run.folder)
+        assert set(run.scores) == {"dev", "test", "test_unseen"}
+        for split, its_scores in run.scores.items():
+            chosen = [r for r in rows if r["split"] == split.removesuffix("_unseen")]
+            if split.endswith("_unseen"):
+                chosen = [r for r in chosen if not r["in_train"]]
+            gold, said = [r["label"] for r in chosen], [r["prediction"] for r in chosen]
+            assert its_scores == {"macro_f1": metrics.f1_score(gold, said, average="macro")}
+        for row in (r for r in rows if r["split"] == "test"):
+            assert row["label"] == source[row["line"] - 1]["label"]
+            best = max(range(3), key=lambda i, r=row: r["probabilities"][i])
+            assert row["prediction"] == task.labels[best]
+    assert task.best.runs[0].scores["dev"]["macro_f1"] > 0.5  # the words are easy
+
+
+def test_the_best_epoch_is_by_the_same_metric(finished):
+    (task,) = results_json.load_downstream(finished / "downstream.json").tasks
+    for run in task.best.runs:
+        logged = read_log(finished / run.folder / "train.log").valid["valid"]
+        assert len(logged) == 4
+        score = pytest.approx(run.scores["dev"]["macro_f1"], abs=1e-6)
+        assert max(record["score"] for record in logged) == score
+        assert logged[run.epoch - 1]["score"] == score
+        assert not list((finished / run.folder).glob("*.pt"))
+
+
+def test_what_was_not_run_is_listed(finished):
+    found = results_json.load_downstream(finished / "downstream.json")
+    assert [(n.task, n.reason) for n in found.not_run] == [("rte", "no data")]
+    values = found.summary["finetune"]["mood"]["test"]["macro_f1"]
+    assert values["seeds"] == 2
+    scores = [100 * run.scores["test"]["macro_f1"] for run in found.tasks[0].best.runs]
+    assert values["mean"] == pytest.approx(sum(scores) / 2)
+    assert values["std"] == pytest.approx(abs(scores[0] - scores[1]) / 2**0.5)
+
+
+def test_finished_runs_are_not_repeated(finished, call, tmp_path, monkeypatch):
+    shutil.copytree(finished, tmp_path / "out")
+    monkeypatch.setattr(runs, "run_logged", None)
+    status, out, _ = call(f"--tasks mood {QUICK} 1 2")
+    assert status == 0
+    assert out.count("done before") == 2
+    # other methods and tasks stay
+    status, out, _ = call("--tasks mood stsb --probe first")
+    assert status == 0
+    found = results_json.load_downstream(tmp_path / "out" / "downstream.json")
+    methods = [(t.task, t.method) for t in found.tasks]
+    assert methods == [("mood", "finetune"), ("mood", "probe-first"), ("stsb", "probe-first")]
+    # a run made with other data is not taken for this one
+    status, _, err = call(f"--tasks mood {QUICK} 1 2 --max-train 30")
+    assert status == 2
+    assert "expected a run of this command" in err
+    assert "--redo-changed" in err
+
+
+def test_a_run_that_was_cut_off_goes_on(call, tmp_path, monkeypatch):
+    def killed_after_an_epoch(command, log, progress):
+        run_here([*command, "--max-epoch", "1"], log, progress)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(runs, "run_logged", killed_after_an_epoch)
+    status, _, err = call(f"--tasks mood {QUICK} 5")
+    assert status == 130
+    assert "the same command goes on" in err
+    folder = tmp_path / "out" / "mood" / "lr0.005-batch16-seed5"
+    assert (folder / "checkpoint_last.pt").is_file()
+
+    def trained_but_not_predicted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(runs, "run_logged", run_here)
+    with monkeypatch.context() as patch:
+        patch.setattr(runs, "predict", trained_but_not_predicted)
+        assert call(f"--tasks mood {QUICK} 5")[0] == 130
+    log = read_log(folder / "train.log")
+    assert [record["updates"] for record in log.valid["valid"]] == [4, 8, 12, 16]
+    assert "Loaded checkpoint" in (folder / "train.log").read_text()
+    monkeypatch.setattr(runs, "run_logged", None)  # nothing is left to train
+    assert call(f"--tasks mood {QUICK} 5")[0] == 0
+    # the same as a run that nobody stopped
+    monkeypatch.setattr(runs, "run_logged", run_here)
+    assert call(f"--tasks mood {QUICK} 5", out=tmp_path / "whole")[0] == 0
+    whole = tmp_path / "whole" / "mood" / folder.name
+    assert predictions(folder) == predictions(whole)
+
+
+def test_regression_through_the_real_command(call, tmp_path, monkeypatch):
+    monkeypatch.setattr(runs, "run_logged", process.run_logged)
+    status, out, _ = call("--tasks stsb --lr 5e-3 --batch-size 8 --epochs 3 --seeds 1")
+    assert status == 0
+    assert "STS-B, dev, Pearson" in out
+    (task,) = results_json.load_downstream(tmp_path / "out" / "downstream.json").tasks
+    (run,) = task.best.runs
+    rows = predictions(tmp_path / "out" / run.folder)
+    gold, said = [r["label"] for r in rows], [r["prediction"] for r in rows]
+    assert set(gold) == {0.5, 5.0}
+    assert run.scores["dev"]["pearson"] == pytest.approx(stats.pearsonr(gold, said)[0])
+    assert run.scores["dev"]["spearman"] == pytest.approx(stats.spearmanr(gold, said)[0])
+
+
+@pytest.mark.parametrize("pooling", ["first", "mean"])
+def test_probes(call, tmp_path, pooling):
+    status, out, _ = call(f"--tasks mood stsb mnli --probe {pooling} --max-train 35")
+    assert status == 0
+    assert "trained on 35 of 60 rows" in out
+    assert "MNLI, dev, mismatched, accuracy" in out
+    found = results_json.load_downstream(tmp_path / "out" / "downstream.json")
+    mood, stsb, mnli = found.tasks
+    scores = mnli.best.runs[0].scores
+    assert scores["dev"] == scores["dev_mismatched"]  # the same rows
+    assert [setting.settings for setting in mood.grid] == [{"C": 10.0**n} for n in range(-4, 2)]
+    for task in (mood, stsb):
+        rows = predictions(tmp_path / "out" / task.best.runs[0].folder)
+        dev = [r for r in rows if r["split"] == "dev"]
+        gold, said = [r["label"] for r in dev], [r["prediction"] for r in dev]
+        scores = task.best.runs[0].scores["dev"]
+        if task is mood:
+            assert scores["accuracy"] == metrics.accuracy_score(gold, said) > 0.6
+        else:
+            assert scores["pearson"] == pytest.approx(stats.pearsonr(gold, said)[0])
+    assert call(f"--tasks mood --probe {pooling} --max-train 35")[0] == 0  # read back
+
+
+def test_a_task_that_is_named_and_has_no_data_is_no_error(call, tmp_path):
+    (tmp_path / "empty").mkdir()
+    status, out, _ = call("--tasks qnli", folder=tmp_path / "empty")
+    assert status == 0
+    assert "not run: no data" in out
+    found = results_json.load_downstream(tmp_path / "out" / "downstream.json")
+    assert [(n.task, n.reason) for n in found.not_run] == [("qnli", "no data")]
+    assert found.summary == {}
+    # but a folder without any task is most likely the wrong one
+    status, _, err = call("", folder=tmp_path / "empty")
+    assert status == 2
+    assert "expected a folder for each task" in err
+
+
+def test_dry_run_prints_commands_that_would_be_run(call, tmp_path):
+    status, out, _ = call("--tasks mood qnli --dry-run --seeds 1 2")
+    assert status == 0
+    assert "# QNLI: not run: no data" in out
+    assert out.count("-m fairseq_cli.train") == 12  # 2 seeds, 3 rates, 2 batch sizes
+    assert not list((tmp_path / "out").rglob("train.log"))
+
+
+def test_another_checkpoint_does_not_mix_with_earlier_results(finished, call, tmp_path, masked_lm):
+    shutil.copytree(finished, tmp_path / "out")
+    other = masked_lm.with_name("checkpoint_best.pt")
+    shutil.copy(masked_lm, other)
+    with open(other, "ab") as file:
+        file.write(b"\0")  # a zip archive may have a comment
+    status, _, err = call("--tasks mood --probe mean", checkpoint=masked_lm)
+    assert status == 0
+    status, _, err = call("--tasks mood --probe mean", checkpoint=other)
+    other.unlink()
+    assert status == 2
+    assert "expected results of" in err
+    assert "another checkpoint" in err
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ("--tasks moods", "--tasks: expected some of "),
+        ("--tasks mood --metric mood=best", "--metric: expected TASK=METRIC"),
+        ("--tasks mood --metric stsb=pearson", "--metric: expected a task among mood"),
+        ("--tasks mood --metric mood=pearson", "mood: expected a metric for classes"),
+        ("--tasks mood --epochs 0", "--epochs: expected at least 1, found 0"),
+        ("--tasks mood --lr nan", "--lr: expected a number above 0, found nan"),
+        ("--tasks mood --batch-size 6 --update-freq 4", "expected a divisor of the batch size"),
+    ],
+)
+def test_refusals(call, tmp_path, more, message):
+    status, _, err = call(more)
+    assert status == 2
+    assert message in err
+    assert err.count("\n") == 1
+    assert not (tmp_path / "out" / "downstream.json").exists()
