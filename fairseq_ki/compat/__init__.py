@@ -17,6 +17,7 @@ from fairseq_ki.compat import (  # noqa: E402
     commands,
     config_literals,
     cpu_ranks,
+    finished_runs,
     loader_threads,
     numpy_names,
     precision,
@@ -27,6 +28,7 @@ from fairseq_ki.compat.checkpoint_reading import (  # noqa: E402
     UnreadableCheckpointError,
     UnsafeCheckpointError,
     load_checkpoint,
+    load_structure,
 )
 from fairseq_ki.compat.checkpoint_writing import (  # noqa: E402
     CheckpointWriteError,
@@ -46,6 +48,7 @@ __all__ = [
     "apply",
     "copy_whole",
     "load_checkpoint",
+    "load_structure",
     "write_whole",
 ]
 
@@ -77,9 +80,15 @@ PATCHES = (
     ),
     Patch(
         "recovery of checkpoint_last.pt",
-        "fairseq stops at a damaged checkpoint_last.pt although older ones are good, and starts "
-        "from scratch if --restore-file names no file",
+        "fairseq stops at a damaged checkpoint_last.pt although older ones are good, starts from "
+        "scratch if --restore-file names no file, and with --reset-dataloader forgets the task's "
+        "state",
         checkpoint_recovery.resume_from_readable_checkpoints,
+    ),
+    Patch(
+        "finished runs",
+        "a run that is started again after its --max-update makes one more update each time",
+        finished_runs.leave_finished_runs,
     ),
     Patch(
         "connected ranks on the CPU",

@@ -22,6 +22,7 @@ from fairseq import checkpoint_utils
 from fairseq.distributed import utils as distributed_utils
 from omegaconf import OmegaConf
 
+from fairseq_ki.compat.checkpoint_archive import what_is_wrong
 from fairseq_ki.compat.patching import CompatError, replace, show_module_with
 from fairseq_ki.compat.plain_values import map_leaves
 
@@ -55,18 +56,21 @@ def load_checkpoint(path: str | os.PathLike) -> dict[str, Any]:
         return _load_fairseq_checkpoint(file)
 
 
+def load_structure(path: str | os.PathLike) -> dict[str, Any]:
+    """As :func:`load_checkpoint`, but tensors stay in the file until they are looked at."""
+    name = os.fspath(path)
+    # torch maps files of the zip format alone; the older one has to be read
+    if zipfile.is_zipfile(name):
+        return _checked(_load_safely(name, "cpu", name, mmap=True), name)
+    return load_checkpoint(name)
+
+
 def num_updates(path: str | os.PathLike) -> int:
     """How many updates the checkpoint at ``path`` has seen. Reads its structure, not its tensors.
 
     Raises as :func:`load_checkpoint`, so it also tells whether a checkpoint can be read.
     """
-    name = os.fspath(path)
-    # torch maps files of the zip format alone; the older one has to be read
-    mapped = zipfile.is_zipfile(name)
-    if mapped:
-        state = _checked(_load_safely(name, "cpu", name, mmap=True), name)
-    else:
-        state = load_checkpoint(name)
+    state = load_structure(path)
     history = state.get("optimizer_history") or [{}]
     return int(history[-1].get("num_updates", 0))
 
@@ -105,6 +109,11 @@ def _with_plain_configuration(original: Callable) -> Callable:
 
 
 def _load_safely(file: Any, map_location: Any, name: str, mmap: bool = False) -> Any:
+    wrong = what_is_wrong(file, contents=not mmap) if zipfile.is_zipfile(file) else None
+    if wrong is not None:
+        raise _unreadable(name, wrong)
+    if not isinstance(file, str):
+        file.seek(0)
     try:
         # explicit, because TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD only overrides a default
         return torch.load(file, map_location=map_location, weights_only=True, mmap=mmap)
@@ -132,8 +141,12 @@ def _explained(error: Exception, file: Any, name: str) -> CheckpointError:
             "whoever wrote it. If you trust its author, make a plain copy once: "
             "python -m fairseq_ki.compat.plain_copy OLD.pt NEW.pt"
         )
+    return _unreadable(name, _damage(file, text))
+
+
+def _unreadable(name: str, damage: str) -> UnreadableCheckpointError:
     return UnreadableCheckpointError(
-        f"{name} cannot be read as a checkpoint: {_damage(file, text)}. "
+        f"{name} cannot be read as a checkpoint: {damage}. "
         "Use another checkpoint, or copy this one again from where it came."
     )
 
@@ -160,7 +173,8 @@ def _damage(file: Any, text: str) -> str:
         return "it is empty (0 bytes)"
     if start == b"PK\x03\x04" and not zipfile.is_zipfile(file):
         return f"it is cut short or damaged ({size} bytes, and the index at its end is missing)"
-    if text.startswith("Weights only load failed"):  # torch goes on to advise against the check
+    # torch goes on to advise against the check; a bare number is what it did not find in a table
+    if text.startswith("Weights only load failed") or text.isdecimal():
         return f"{size} bytes that torch.save did not write"
     return f"{size} bytes, {text.strip().splitlines()[0] if text.strip() else 'no content'}"
 

@@ -26,14 +26,20 @@ DAMAGED = ".damaged"
 def repair_last_checkpoint(save_dir: str, suffix: str = "") -> str | None:
     """Puts the newest good checkpoint in the place of a ``checkpoint_last`` that cannot be read.
 
-    The damaged file is kept with ``.damaged`` after its name. Returns the checkpoint that was
+    The damaged file is kept with ``.damaged`` after its name. One that was being written for the
+    first time when the run was killed counts as damaged, too. Returns the checkpoint that was
     taken, or None if there was nothing to mend. Raises :class:`UnreadableCheckpointError` if
     there is no good one (a run never starts over in silence), and lets an
     ``UnsafeCheckpointError`` pass: such a file is no accident.
     """
     last = os.path.join(save_dir, f"{LAST}{suffix}.pt")
     if not os.path.isfile(last):
-        return None
+        good = _newest_good(save_dir, suffix, last) if os.path.isfile(last + TEMPORARY) else None
+        if good is None:
+            return None
+        logger.warning(f"{last} was not finished. Going on from {good[1]} ({good[0]} updates)")
+        copy_whole(good[1], last)
+        return good[1]
     try:
         num_updates(last)
         return None
@@ -84,8 +90,8 @@ def _load(original: Callable) -> Callable:
             # a sharded state has one file per rank, which must not fall back one by one
             is_whole = trainer.checkpoint_suffix == (cfg.checkpoint_suffix or "")
             if trainer.data_parallel_rank == 0 and is_whole:
-                remove_leftovers(cfg.save_dir)
                 repair_last_checkpoint(cfg.save_dir, trainer.checkpoint_suffix)
+                remove_leftovers(cfg.save_dir)
             if trainer.data_parallel_world_size > 1:
                 torch.distributed.barrier(trainer.data_parallel_process_group)
         elif trainer.data_parallel_rank == 0 and not PathManager.isfile(
@@ -95,9 +101,19 @@ def _load(original: Callable) -> Callable:
                 f"--restore-file {path} does not exist, and fairseq would start from scratch. "
                 "Correct the path, or leave the option out."
             )
-        return original(cfg, trainer, **passthrough_args)
+        extra_state, epoch_itr = original(cfg, trainer, **passthrough_args)
+        if extra_state is not None and cfg.reset_dataloader:
+            _hand_over_task_state(trainer.task, extra_state)
+        return extra_state, epoch_itr
 
     return load_checkpoint
+
+
+def _hand_over_task_state(task, extra_state: dict) -> None:
+    """As fairseq does, but only where it restores the place in the data, too."""
+    state = extra_state.get(type(task).__name__)
+    if state and hasattr(task, "set_checkpoint_dict"):
+        task.set_checkpoint_dict(state)
 
 
 def resume_from_readable_checkpoints() -> bool:

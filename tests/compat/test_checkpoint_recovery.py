@@ -49,6 +49,24 @@ def test_goes_on_from_the_newest_good_checkpoint(
     assert not (save_dir / "checkpoint_1_6.pt.tmp").exists()
 
 
+def test_a_first_one_that_was_being_written_gives_way_too(
+    save_dir, fairseq_train, data_bin, caplog
+):
+    """Killed in the first copy: fairseq would find no checkpoint_last.pt and start from scratch."""
+    (save_dir / "checkpoint_last.pt").rename(save_dir / "checkpoint_last.pt.tmp")
+    cut(save_dir / "checkpoint_last.pt.tmp")
+    with caplog.at_level(logging.WARNING):
+        run = fairseq_train(data_bin, save_dir, f"{PLAIN} --max-update 6")
+    assert "checkpoint_last.pt was not finished" in caplog.text
+    assert [r["num_updates"] for r in run.train] == ["5", "6"]
+    assert not list(save_dir.glob("*.tmp"))
+
+
+def test_a_missing_one_is_a_new_start(save_dir):
+    (save_dir / "checkpoint_last.pt").unlink()
+    assert repair_last_checkpoint(str(save_dir)) is None
+
+
 def test_a_good_one_is_left_alone(save_dir):
     before = {p.name: p.stat().st_mtime_ns for p in save_dir.iterdir()}
     assert repair_last_checkpoint(str(save_dir)) is None

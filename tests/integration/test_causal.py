@@ -1,6 +1,5 @@
 """A causal student from start to end: two ranks, and fairseq's own tools without its teacher."""
 
-import json
 import math
 import re
 import shutil
@@ -32,7 +31,9 @@ def gpt(fairseq_train, data_bin, tmp_path_factory):
 @pytest.mark.parametrize(
     "backend", ["legacy_ddp", pytest.param("pytorch_ddp", marks=pytest.mark.slow)]
 )
-def test_two_ranks_equal_one(fairseq_train, data_bin, gpt, student_options, tmp_path, backend):
+def test_two_ranks_equal_one(
+    fairseq_train, torchrun_train, data_bin, gpt, student_options, tmp_path, backend
+):
     """Over an epoch's end: one rank has sentences left, the other none.
 
     The ranks have different numbers of rows, and the teacher speaks until update 14.
@@ -43,7 +44,9 @@ def test_two_ranks_equal_one(fairseq_train, data_bin, gpt, student_options, tmp_
     )
     one = fairseq_train(data_bin, tmp_path / "one", f"{extra} --update-freq 2", STUDENT)
     base = student_options[: student_options.index("--arch")]
-    two = torchrun_train(data_bin, tmp_path / "two", f"{base} {STUDENT} {extra}", backend)
+    two = torchrun_train(
+        data_bin, tmp_path / "two", f"{base} {STUDENT} {extra} --ddp-backend {backend}"
+    )
     assert len(two) == 15
     assert float(two[12]["bsz"]) == 12  # 300 sentences are 25 batches
     for a, b in zip(one.train, two):
@@ -56,24 +59,6 @@ def test_two_ranks_equal_one(fairseq_train, data_bin, gpt, student_options, tmp_
     ]
     for key, value in models[0].items():
         torch.testing.assert_close(models[1][key], value, rtol=0, atol=1e-6)
-
-
-def torchrun_train(data_bin, save_dir, options: str, backend: str) -> list[dict]:
-    """The JSON lines that rank 0 printed."""
-    command = (
-        f"-m torch.distributed.run --nproc-per-node 2 --standalone -m fairseq_cli.train "
-        f"{data_bin} {options} --save-dir {save_dir} --ddp-backend {backend}"
-    )
-    done = subprocess.run(
-        [sys.executable, *command.split()], capture_output=True, text=True, timeout=240
-    )
-    output = done.stdout + done.stderr
-    assert done.returncode == 0, output[-3000:]
-    return [
-        json.loads(line.split("| train_inner | ")[1])
-        for line in output.splitlines()
-        if "| train_inner | " in line
-    ]
 
 
 @pytest.mark.slow
