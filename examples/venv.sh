@@ -19,9 +19,31 @@ find_python() {
     return 1
 }
 
-# The stamp holds what was installed, so that a changed setup.py installs again.
+# What requirements/*.lock name, each file with a hash that pip checks. UNLOCKED=1 takes the newest
+# versions within the ranges of setup.py instead.
+install_packages() {
+    local pip=("$PY" -m pip install --disable-pip-version-check --progress-bar off)
+    if [ -n "${UNLOCKED:-}" ]; then
+        "${pip[@]}" -e "$repo[dev]"
+        return
+    fi
+    local locked=("${pip[@]}" --require-hashes --no-deps --no-build-isolation)
+    "${locked[@]}" -r "$repo/requirements/build.lock" || return
+    # a folder of files (pip's find-links) comes before the index, which may have gigabytes
+    "${locked[@]}" --no-index -r "$repo/requirements/torch.lock" ||
+        "${locked[@]}" -r "$repo/requirements/torch.lock" || return
+    "${locked[@]}" -r "$repo/requirements/all.lock" || return
+    # PyTorch for the CPU needs no more; its build for CUDA says that it does
+    if "$PY" -c 'import sys; from importlib.metadata import requires
+sys.exit(not any("nvidia" in each for each in requires("torch") or []))'; then
+        "${locked[@]}" -r "$repo/requirements/cuda.lock" || return
+    fi
+    "${pip[@]}" --no-deps --no-build-isolation -e "$repo"
+}
+
+# The stamp holds what was installed, so that a changed setup.py or lock installs again.
 stamp="$venv/.installed"
-wanted="$(cksum <"$repo/setup.py")"
+wanted="$(cat "$repo/setup.py" "$repo"/requirements/*.lock | cksum) ${UNLOCKED:+unlocked}"
 if [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ]; then
     python="$(find_python)" || exit 1
     if [ ! -x "$PY" ]; then
@@ -29,10 +51,10 @@ if [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ]; then
         "$python" -m venv "$venv" || exit 1
     fi
     echo "== installing fairseq_ki and its dependencies into .venv (about a minute)"
-    "$PY" -m pip install --disable-pip-version-check --progress-bar off \
-        -e "$repo[dev]" >"$venv/install.log" 2>&1 || {
+    install_packages >"$venv/install.log" 2>&1 || {
         tail -n 20 "$venv/install.log" >&2
         echo "installation failed; the whole log is $venv/install.log" >&2
+        echo "(a package index without a locked version: UNLOCKED=1 takes what it has)" >&2
         exit 1
     }
     echo "$wanted" >"$stamp"

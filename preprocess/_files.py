@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any, BinaryIO, cast
 
+MAX_LINE_BYTES = 64 << 20
 _OPENERS: dict[str, Callable[..., Any]] = {".xz": lzma.open, ".gz": gzip.open}
 
 
@@ -26,10 +27,13 @@ class Refusal(ValueError):
 
 
 def run_script(main: Callable[[Sequence[str] | None], None]) -> None:
-    """Run a step's `main` for the command line: a refusal is one line on stderr and status 2."""
+    """Run a step's `main` for the command line: a refusal is one line on stderr and status 2.
+
+    So is an error of the file system, which names the file itself.
+    """
     try:
         main(None)
-    except Refusal as refusal:
+    except (Refusal, OSError) as refusal:  # the latter: the disk is full, a path is none
         print(f"{Path(sys.argv[0]).name}: {refusal}", file=sys.stderr)
         sys.exit(2)
 
@@ -80,6 +84,18 @@ def reading(path: Path) -> Iterator[BinaryIO]:
         ) from error
 
 
+def bounded_line(file: BinaryIO, path: Path) -> bytes:
+    """The next line, b"" at the end; refuses one that would take all memory (a zip bomb's)."""
+    line = file.readline(MAX_LINE_BYTES + 1)
+    if len(line) > MAX_LINE_BYTES:
+        raise Refusal(
+            f"lines of at most {MAX_LINE_BYTES >> 20} MiB in {path}",
+            "a longer one",
+            "check that it is text; break its lines",
+        )
+    return line
+
+
 def check_outputs(outputs: Sequence[Path], overwrite: bool, inputs: Sequence[Path] = ()) -> None:
     """Refuse outputs that are already there, unless to be overwritten, or that are inputs."""
     present = [path for path in outputs if path.exists() and not _is_empty_directory(path)]
@@ -106,9 +122,9 @@ def atomic_files(paths: Sequence[Path]) -> Iterator[list[IO[bytes]]]:
     The last path is the commit mark: an older one is removed before the first rename, so that
     a killed run never leaves a mark beside files it does not describe.
     """
-    for path in paths:
-        path.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
+        for path in paths:
+            stack.enter_context(_made_folder(path.parent))
         files: list[IO[bytes]] = []
         for path in paths:
             temporary = stack.enter_context(
@@ -144,16 +160,30 @@ def atomic_directory(path: Path, known_names: Sequence[str]) -> Iterator[Path]:
             ", ".join(foreign[:5]),
             "choose another directory or move these files away",
         )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.partial-"))
+    with _made_folder(path.parent):
+        staging = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.partial-"))
+        try:
+            yield staging
+            staging.chmod(0o777 & ~_umask())
+            if path.exists():
+                shutil.rmtree(path)
+            os.replace(staging, path)
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _made_folder(folder: Path) -> Iterator[None]:
+    """`folder`, made if it is not there; if the block fails, what is new and empty goes again."""
+    new = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
     try:
-        yield staging
-        staging.chmod(0o777 & ~_umask())
-        if path.exists():
-            shutil.rmtree(path)
-        os.replace(staging, path)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
+        yield
+    except BaseException:
+        for path in new:
+            with contextlib.suppress(OSError):
+                path.rmdir()
+        raise
 
 
 def _umask() -> int:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from _files import Refusal, reading, require_file
+from _files import Refusal, bounded_line, reading, require_file
 from sentencepiece import SentencePieceProcessor
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ def text_blocks(path: Path) -> Iterator[Block]:
     offset = 0
     with reading(path) as file:
         while data := file.read(BLOCK_BYTES):
-            data += file.readline()
+            data += bounded_line(file, path)
             yield Block(path, offset, data)
             offset += len(data)
     if not offset:

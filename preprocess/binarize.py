@@ -71,9 +71,10 @@ def read_corpus_record(path: Path) -> dict[str, Any]:
     try:
         record = json.loads(path.read_bytes())
         for split in SPLITS:
-            record["splits"][split]["sha256"]
+            facts = record["splits"][split]
+            str(facts["sha256"]), int(facts["lines"]), int(facts["documents"])
         return record
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise Refusal(
             f"the record of a corpus in {path}",
             f"{type(error).__name__}: {error}",

@@ -13,7 +13,15 @@ from typing import Any
 
 from _cleaning import documents
 from _corpus import add_arguments, output_paths, write_corpus
-from _files import Refusal, check_outputs, parser, reading, require_file, run_script
+from _files import (
+    Refusal,
+    bounded_line,
+    check_outputs,
+    parser,
+    reading,
+    require_file,
+    run_script,
+)
 
 BAD_BYTES = ("replace", "drop-line", "refuse")
 _UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
@@ -29,7 +37,7 @@ def text_lines(path: Path, bad_bytes: str, record: dict[str, Any]) -> Iterator[s
     digest = hashlib.sha256()
     record |= {"bytes": 0, "sha256": "", "lines_of_bad_utf8": 0}
     with reading(path) as file:
-        for number, raw in enumerate(file, 1):
+        for number, raw in enumerate(iter(lambda: bounded_line(file, path), b""), 1):
             digest.update(raw)
             record["bytes"] += len(raw)
             if number == 1 and raw.startswith(_UTF16_MARKS):

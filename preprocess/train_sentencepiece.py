@@ -86,7 +86,7 @@ def train(
             unk_id=3,
             minloglevel=2,
         )
-    except (RuntimeError, OSError) as error:
+    except (RuntimeError, OSError, ValueError) as error:
         message = str(error).rpartition("] ")[2].rstrip(". ") or "nothing"
         raise Refusal(
             f"text that gives {vocab_size} pieces ({model_type})",

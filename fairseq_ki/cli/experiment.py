@@ -17,6 +17,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         required=True,
         help="folder for runs, results.json and the report; a second call resumes there",
     )
+    parser.add_argument(
+        "--shared",
+        type=Path,
+        help="folder of the runs that several experiments use (default: shared, beside --out)",
+    )
     parser.add_argument("--seeds", type=int, nargs="+", help="default: those of the recipe")
     parser.add_argument("--scale", default="", help="one of the scales that the recipe has")
     parser.add_argument("--data", help="another data-bin than the recipe's")
@@ -42,10 +47,10 @@ def run(args: argparse.Namespace) -> int:
     checked = recipe.load(args.recipe, args.scale, args.shorten, args.data)
     seeds = list(dict.fromkeys(args.seeds or checked.seeds))
     if args.dry_run:
-        driver.print_commands(checked, args.out, seeds)
+        driver.print_commands(checked, args.out, seeds, args.shared)
         return 0
     try:
-        driver.run_experiment(checked, args.out, seeds, args.redo_changed)
+        driver.run_experiment(checked, args.out, seeds, args.redo_changed, args.shared)
     except RunError as e:
         print(f"\nfairseq-ki experiment: {e}", file=sys.stderr)
         return 1

@@ -1,10 +1,12 @@
-"""``fairseq-ki report RUNS... --out report.html [--markdown report.md]``."""
+"""``fairseq-ki report RUNS... --out report.html [--markdown report.md] [--results RESULTS.md]``."""
 
 import argparse
 from pathlib import Path
 
-from fairseq_ki.evaluation.report import gather, write_html, write_markdown
+from fairseq_ki.evaluation.report import RESULTS, gather, write_html, write_markdown, write_results
+from fairseq_ki.evaluation.results_page import Example
 from fairseq_ki.evaluation.summary import as_text
+from fairseq_ki.experiments.recipe_file import RecipeFile
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -14,12 +16,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         type=Path,
         metavar="RUNS",
-        help="folders of experiments, results.json files, or logs of fairseq-train "
-        "--log-format json",
+        help="folders of experiments or of fairseq-ki finetune, results.json or downstream.json "
+        "files, or logs of fairseq-train --log-format json",
     )
     parser.add_argument("--out", type=Path, help="write one self-contained HTML page here")
     parser.add_argument(
         "--markdown", type=Path, help="write Markdown here, its pictures as PNG beside it"
+    )
+    parser.add_argument(
+        "--results",
+        type=Path,
+        help="write the page of all results here: tables, claims judged, and which of the "
+        "--examples have not been run",
+    )
+    parser.add_argument(
+        "--examples",
+        type=Path,
+        default=Path("examples"),
+        help="folder of the examples, for --results (default: %(default)s)",
     )
     parser.add_argument(
         "--compare",
@@ -35,6 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Write what was asked for; the tables also go to the terminal."""
     results = gather(args.runs, [tuple(pair) for pair in args.compare])
+    _check_outputs(args)
     for each in results:
         print(as_text(each) + "\n")
     try:
@@ -44,6 +59,41 @@ def run(args: argparse.Namespace) -> int:
         if args.markdown:
             write_markdown(results, args.markdown)
             print(f"wrote {args.markdown}")
+        if args.results:
+            write_results(results, _examples(args.examples), args.results)
+            print(f"wrote {args.results}")
     except ImportError as e:  # names the extra that is missing
         raise ValueError(str(e)) from e
     return 0
+
+
+def _examples(folder: Path) -> list[Example]:
+    """Every recipe that has a script to run it, by name."""
+    found = []
+    for recipe in sorted(folder.glob("*/recipe.yaml")):
+        script = recipe.with_name("run.sh")
+        if script.is_file():
+            data = RecipeFile(recipe).data
+            title = data.get("title", data["name"])
+            found.append(Example(data["name"], title, f"SEEDS='1 2 3' bash {script}"))
+    return found
+
+
+def _check_outputs(args: argparse.Namespace) -> None:
+    """Refuse to write over what is reported on, or into a file as if it were a folder."""
+    sources = {path.resolve() for path in args.runs}
+    sources |= {(path / RESULTS).resolve() for path in args.runs}
+    for option, path in (
+        ("--out", args.out),
+        ("--markdown", args.markdown),
+        ("--results", args.results),
+    ):
+        if path is None:
+            continue
+        if path.resolve() in sources or path.is_dir():
+            raise ValueError(
+                f"{option} {path}: expected a file to write, found a folder or one of the runs; "
+                "choose another name"
+            )
+        if path.parent.exists() and not path.parent.is_dir():
+            raise ValueError(f"{option} {path}: expected a folder at {path.parent}, found a file")

@@ -18,6 +18,8 @@ MARKERS = "osD^vPX*"
 
 def pictures(results: Results, compared: list[Compared]) -> list[Picture]:
     """Every picture that the results have data for."""
+    if not any(run.curve for run in results.runs):
+        return []
     found = [
         Picture(
             "updates",
@@ -48,7 +50,8 @@ def pictures(results: Results, compared: list[Compared]) -> list[Picture]:
                 ),
             )
         )
-    if any(rate > 0 for r in results.runs for rate in r.train.get("ki_rate", [])):
+    drawn = [r for _, runs, _ in _arms(results) for r in runs]
+    if any(rate > 0 for r in drawn for rate in r.train.get("ki_rate", [])):
         found.append(
             Picture(
                 "rate",
@@ -71,8 +74,12 @@ def pictures(results: Results, compared: list[Compared]) -> list[Picture]:
 
 
 def _arms(results: Results) -> list[tuple[str, list[Run], int]]:
-    """(name, runs, colour) of what is drawn as a curve: not what only taught, if others learn."""
-    arms = [(a, results.arm(a)) for a in results.arms if any(r.curve for r in results.arm(a))]
+    """(name, runs, colour) of what is drawn as a curve: what the recipe names, or all trained.
+
+    What only taught is left out, if others learn.
+    """
+    chosen = results.curves or results.arms
+    arms = [(a, results.arm(a)) for a in chosen if any(r.curve for r in results.arm(a))]
     learners = [(a, runs) for a, runs in arms if runs[0].role != "teacher"] or arms
     return [(a, runs, i % len(SERIES)) for i, (a, runs) in enumerate(learners)]
 
@@ -113,7 +120,7 @@ def _draw_curves(
         guidance = max(r.guidance for r in runs)
         if x_name == "updates" and 0 < guidance < max(r.updates for r in runs):
             ax.axvline(guidance, color=colour, linewidth=1, linestyle=":")
-    for arm in results.arms:
+    for arm in results.curves or results.arms:
         runs = [r for r in results.arm(arm) if r.curve]
         if arm not in [a for a, _, _ in drawn] and runs:
             end = _mean([r.ppl(r.updates) for r in runs])
@@ -123,8 +130,7 @@ def _draw_curves(
                 ax.axhline(end, color=colours.ink, linewidth=1, linestyle="-.", label=name)
     _ppl_axis(ax, lowest, highest)
     _plain_x(ax, x_name)
-    if ax.get_legend_handles_labels()[0]:
-        ax.legend(loc="upper right", fontsize=9)
+    _legend(ax)
 
 
 def _draw_costs(ax: "Axes", colours: Colours, results: Results) -> None:
@@ -165,6 +171,15 @@ def _plain_x(ax: "Axes", name: str) -> None:
     ax.xaxis.set_major_formatter(ticker.FuncFormatter(lambda v, _: f"{v:,g}"))
 
 
+def _legend(ax: "Axes") -> None:
+    """Where a falling curve leaves room; below the axes if it is a long one."""
+    entries = len(ax.get_legend_handles_labels()[0])
+    if 0 < entries < 5:
+        ax.legend(loc="upper right", fontsize=9)
+    elif entries:
+        ax.legend(loc="upper center", bbox_to_anchor=(0.45, -0.2), ncols=2, fontsize=8)
+
+
 def _draw_rate(ax: "Axes", colours: Colours, results: Results) -> None:
     for arm, runs, i in _arms(results):
         rates = runs[0].train.get("ki_rate", [])  # a schedule is the same for all seeds
@@ -174,7 +189,7 @@ def _draw_rate(ax: "Axes", colours: Colours, results: Results) -> None:
     ax.set_ylim(-0.03, 1.05)
     ax.set_ylabel("rate")
     _plain_x(ax, "updates")
-    ax.legend(loc="upper right", fontsize=9)
+    _legend(ax)
 
 
 MEASURES: tuple[tuple[str, Callable[[Saving], float]], ...] = (
@@ -184,19 +199,28 @@ MEASURES: tuple[tuple[str, Callable[[Saving], float]], ...] = (
 )
 
 
+MOST_BARS = 12  # that stay readable
+
+
 def _draw_savings(ax: "Axes", colours: Colours, results: Results, compared: list[Compared]) -> None:
     names: list[str] = []
     arms = {arm: i for arm, _, i in _arms(results)}
     several = len({row.comparison.inherited for row in compared}) > 1
-    for row in compared:
-        who = f"{row.comparison.inherited}, " if several else ""
+    shown, measures = compared, MEASURES
+    if len(compared) * len(MEASURES) > MOST_BARS:  # the paper's measure alone; the table has all
+        measures = MEASURES[:1]
+        # at the end of guidance, or at the end where there was none
+        shown = list({id(row.comparison): row for row in reversed(compared)}.values())[::-1]
+    small = 7 if len(shown) * len(measures) > MOST_BARS else 9
+    for row in shown:
+        who = f"{label(results, row.comparison.inherited)}, " if several else ""
         colour = colours.series[arms.get(row.comparison.inherited, 0)]
-        for measure, value in MEASURES:
+        for measure, value in measures:
             known = [(value(s), s.reached) for s in row.savings if not math.isnan(value(s))]
             if not known:
                 continue
             y = -len(names)
-            names.append(f"{who}{row.point}:\n{measure}")
+            names.append(f"{who}{row.point}:\n{measure}" if measures == MEASURES else who[:-2])
             for share, reached in known:
                 marker = "o" if reached else ">"
                 ax.plot([100 * share], [y], marker, color=colour, markersize=7, alpha=0.75)
@@ -207,7 +231,7 @@ def _draw_savings(ax: "Axes", colours: Colours, results: Results, compared: list
         text = f"the paper: {100 * saved:g} % of updates "
         ax.annotate(text, (100 * saved, 0.5), fontsize=9, ha="right", va="bottom")
     ax.axvline(0, color=colours.ink, linewidth=0.8)
-    ax.set_yticks([-i for i in range(len(names))], names, fontsize=9)
+    ax.set_yticks([-i for i in range(len(names))], names, fontsize=small)
     ax.set_ylim(-len(names) + 0.4, 1.0)
     _plain_x(ax, "per cent saved")
 

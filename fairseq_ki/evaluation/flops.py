@@ -77,7 +77,7 @@ def read_checkpoint(path: str | Path) -> tuple[Sizes, dict]:
     """
     state = load_checkpoint(path)
     try:
-        sizes = _sizes(state["model"])
+        sizes = sizes_of(state["model"])
     except ValueError as e:
         raise ValueError(f"{path}: {e}") from None
     cfg = state.get("cfg")
@@ -85,7 +85,8 @@ def read_checkpoint(path: str | Path) -> tuple[Sizes, dict]:
     return sizes, dict(task if isinstance(task, dict) else vars(task))
 
 
-def _sizes(weights: dict[str, torch.Tensor]) -> Sizes:
+def sizes_of(weights: dict[str, torch.Tensor]) -> Sizes:
+    """Sizes from the shapes of a state dict's tensors. Raises ValueError for other models."""
     embeddings = [w for name, w in weights.items() if name.endswith("embed_tokens.weight")]
     fc1 = {int(m[1]): w for name, w in weights.items() if (m := _LAYER.search(name))}
     if not embeddings or not fc1:

@@ -9,10 +9,9 @@ from fairseq_ki.evaluation.summary import (
     Compared,
     cost_table,
     label,
-    ppl_table,
     provenance,
-    savings_table,
-    verdicts,
+    sentences,
+    tables,
     warning,
 )
 
@@ -39,6 +38,7 @@ thead th { vertical-align: bottom; white-space: normal; min-width: 5rem; color: 
   font-weight: 600 }
 td:last-child { white-space: normal; min-width: 9rem }
 td small { display: block; color: var(--quiet); font-size: .8em }
+tr.paper > * { color: var(--quiet); font-weight: normal; font-style: italic }
 tbody tr:last-child > * { border-bottom: 0 }
 th:first-child { text-align: left; background: var(--page); position: sticky; left: 0 }
 .pictures { display: grid; gap: 1.5rem; margin-top: 1rem;
@@ -100,11 +100,9 @@ def _section(
         parts.append(f'<p class="warning">{html.escape(warning(results))}</p>')
     parts += [
         f'<p class="finding">{html.escape(sentence)}</p>'
-        for sentence in verdicts(results, compared)
+        for sentence in sentences(results, compared)
     ]
-    parts.append(ppl_table(results).html())
-    if compared:
-        parts.append(savings_table(results, compared).html())
+    parts += [table.html() for table in tables(results, compared)]
     parts.append('<div class="pictures">')
     for picture in pictures:
         parts.append(
@@ -136,5 +134,5 @@ def _commands(results: Results) -> str:
 
 
 def run_title(results: Results, run: Run) -> str:
-    """An arm and its seed, as a heading."""
-    return f"{label(results, run.name)}, seed {run.seed}"
+    """An arm and its seed, where there is one, as a heading."""
+    return label(results, run.name) + (f", seed {run.seed}" if run.seed else "")

@@ -1,21 +1,24 @@
 """Report on finished experiments and training logs: one HTML page, or Markdown with PNGs."""
 
+import math
 import shlex
 from pathlib import Path
 
 from fairseq_ki.evaluation import results as results_json
+from fairseq_ki.evaluation.downstream import FILE as DOWNSTREAM
+from fairseq_ki.evaluation.downstream import Downstream
 from fairseq_ki.evaluation.figures import pictures
 from fairseq_ki.evaluation.logs import read_log
 from fairseq_ki.evaluation.page import page, run_title
 from fairseq_ki.evaluation.picture import require_matplotlib
 from fairseq_ki.evaluation.results import Comparison, Results, Run, run_curves
+from fairseq_ki.evaluation.results_page import Example, results_page
 from fairseq_ki.evaluation.summary import (
     compare,
     cost_table,
-    ppl_table,
     provenance,
-    savings_table,
-    verdicts,
+    sentences,
+    tables,
     warning,
 )
 
@@ -23,13 +26,14 @@ RESULTS = "results.json"
 
 
 def gather(paths: list[Path], compare_arms: list[tuple[str, str]] | None = None) -> list[Results]:
-    """What to report on: results.json files (or their folders), and training logs.
+    """What to report on: results.json files (or their folders), fine-tuning, and training logs.
 
     All logs together make one section, each a run named after its file, or after its folder
-    where files share a name; without sizes they have no FLOPs.
+    where files share a name; without sizes they have no FLOPs. All downstream.json files
+    together make another.
 
     Args:
-        paths: folders with a results.json, results.json files, or training logs.
+        paths: folders with a results.json or downstream.json, these files, or training logs.
         compare_arms: (inheriting, alone) names to compare, beside those of the recipes.
 
     Raises:
@@ -37,9 +41,16 @@ def gather(paths: list[Path], compare_arms: list[tuple[str, str]] | None = None)
     """
     found: list[Results] = []
     logs: list[Path] = []
+    tuned: list[Downstream] = []
     for path in paths:
+        if path.name == DOWNSTREAM and path.is_file():
+            tuned.append(results_json.load_downstream(path))
+            continue
         if path.is_dir() and not (path / RESULTS).is_file():
-            raise ValueError(f"{path}: expected a folder with {RESULTS}, found none in it")
+            if not (path / DOWNSTREAM).is_file():
+                raise ValueError(f"{path}: expected a folder with {RESULTS}, found none in it")
+            tuned.append(results_json.load_downstream(path / DOWNSTREAM))
+            continue
         if path.is_dir() or (path.suffix == ".json" and _is_results(path)):
             found.append(results_json.load(path / RESULTS if path.is_dir() else path))
         elif path.is_file():
@@ -48,6 +59,8 @@ def gather(paths: list[Path], compare_arms: list[tuple[str, str]] | None = None)
             raise ValueError(f"{path}: expected a folder, results.json or training log")
     if logs:
         found.append(from_logs(logs))
+    if tuned:
+        found.append(from_downstream(tuned))
     for inherited, alone in compare_arms or []:
         matching = [r for r in found if {inherited, alone} <= set(r.arms)]
         if not matching:
@@ -108,6 +121,30 @@ def from_logs(paths: list[Path]) -> Results:
     )
 
 
+def from_downstream(found: list[Downstream]) -> Results:
+    """One experiment out of what fine-tuning left; its runs are the commands."""
+    return Results(
+        name="downstream",
+        title="Downstream tasks",
+        about="",
+        created=max(each.created for each in found),
+        command=[],
+        scale="",
+        shortened=1,
+        seeds=[],
+        corpus=[],
+        versions=found[0].versions,
+        machine=found[0].machine,
+        report_updates=[],
+        runs=[
+            Run(each.label, each.label, "", 0, "command", list(command), "", math.nan)
+            for each in found
+            for command in dict.fromkeys(tuple(task.command) for task in each.tasks)
+        ],
+        downstream=found,
+    )
+
+
 def evenly(updates: list[float], most: int = 6) -> list[int]:
     """At most ``most`` of the validated updates, evenly spread, the last among them."""
     points = min(most, len(updates))
@@ -127,6 +164,11 @@ def write_html(results: list[Results], path: Path) -> None:
     _write(path, page(sections, _title(results)).encode())
 
 
+def write_results(results: list[Results], examples: list[Example], path: Path) -> None:
+    """RESULTS.md: see results_page.py."""
+    _write(path, results_page(results, examples).encode())
+
+
 def write_markdown(results: list[Results], path: Path) -> None:
     """The same as Markdown, its pictures as PNG in a folder ``<name>_files`` beside it.
 
@@ -140,10 +182,8 @@ def write_markdown(results: list[Results], path: Path) -> None:
         if len(results) > 1 and (each.title or each.name):
             parts.append(f"## {each.title or each.name}")
         parts += [text for text in (each.about, _bold(warning(each))) if text]
-        parts += verdicts(each, compared)
-        parts.append(ppl_table(each).markdown())
-        if compared:
-            parts.append(savings_table(each, compared).markdown())
+        parts += sentences(each, compared)
+        parts += [table.markdown() for table in tables(each, compared)]
         for picture in pictures(each, compared):
             file = path.parent / f"{path.stem}_files" / f"{number}-{picture.name}.png"
             _write(file, picture.png())

@@ -14,8 +14,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from fairseq_ki.evaluation import downstream
+from fairseq_ki.evaluation.downstream import Downstream
 from fairseq_ki.evaluation.logs import TrainingLog, interpolate
 from fairseq_ki.evaluation.savings import Curve, perplexity
+from fairseq_ki.evaluation.specs import Finding, TableSpec
 
 FORMAT = "fairseq_ki.results/1"
 
@@ -33,6 +36,7 @@ TRAIN_COLUMNS = (
     "ki_teacher_share",
 )
 VALID_COLUMNS = ("updates", "loss", "ppl", "wall")
+DOMAIN_PPL = "_ppl"  # of one domain of a mixture, NAME_ppl
 
 
 @dataclass
@@ -65,6 +69,7 @@ class Run:
         role: ``teacher``, ``alone``, ``inherited`` or empty.
         valid, train: curves as columns, losses in bits per row, ``wall`` in seconds.
         ppl_at: validation PPL at the experiment's ``report_updates``, for who reads the file.
+        metrics: what an evaluation or another command measured, by name.
         paper: the paper's counterpart: ``{"name": ..., "valid_ppl": {updates: PPL}}``.
     """
 
@@ -79,6 +84,7 @@ class Run:
     valid: dict[str, list[float]] = field(default_factory=dict)
     train: dict[str, list[float]] = field(default_factory=dict)
     ppl_at: dict[str, float] = field(default_factory=dict)
+    metrics: dict[str, float] = field(default_factory=dict)
     flops: Flops | None = None
     teachers: list[Teacher] = field(default_factory=list)
     paper: dict[str, Any] | None = None
@@ -142,7 +148,13 @@ class Comparison:
 
 @dataclass
 class Results:
-    """One experiment. ``shortened`` > 1: every length was divided by it, to try the commands."""
+    """One experiment.
+
+    Attributes:
+        shortened: above 1, every length was divided by it, to try the commands.
+        curves: arms that are drawn; all that were trained where it is empty.
+        tables, findings: what the recipe asks for beside the tables that every report has.
+    """
 
     name: str
     title: str
@@ -157,7 +169,11 @@ class Results:
     machine: dict[str, Any]
     report_updates: list[int]
     comparisons: list[Comparison] = field(default_factory=list)
+    curves: list[str] = field(default_factory=list)
+    tables: list[TableSpec] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
     runs: list[Run] = field(default_factory=list)
+    downstream: list[Downstream] = field(default_factory=list)
     format: str = FORMAT
 
     def arm(self, name: str) -> list[Run]:
@@ -187,7 +203,11 @@ def run_curves(log: TrainingLog) -> tuple[dict, dict]:
     columns = log.columns(valid)
     train = log.columns(log.train)
     return (
-        {name: columns[name] for name in VALID_COLUMNS if name in columns},
+        {
+            name: column
+            for name, column in columns.items()
+            if name in VALID_COLUMNS or name.endswith(DOMAIN_PPL)
+        },
         {name: train[name] for name in TRAIN_COLUMNS if name in train},
     )
 
@@ -207,8 +227,8 @@ def guidance_end(train: dict[str, list[float]], ki_steps: int | None) -> int:
     return ki_steps if ki_steps and before < ki_steps <= last else last
 
 
-def save(results: Results, path: Path) -> None:
-    """Write results.json at once or not at all."""
+def save(results: Results | Downstream, path: Path) -> None:
+    """Write results.json, or downstream.json, at once or not at all."""
     text = json.dumps(_finite(dataclasses.asdict(results)), indent=1, allow_nan=False)
     temporary = path.with_name(path.name + ".tmp")
     temporary.write_text(text + "\n", encoding="utf-8")
@@ -221,14 +241,23 @@ def load(path: Path) -> Results:
     Raises:
         ValueError: naming the field, what was expected and what was found.
     """
+    return _load(path, Results, FORMAT)
+
+
+def load_downstream(path: Path) -> Downstream:
+    """Read and check downstream.json; raises as :func:`load`."""
+    return _load(path, Downstream, downstream.FORMAT)
+
+
+def _load(path: Path, kind: type, expected: str) -> Any:
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as e:
+    except (ValueError, RecursionError) as e:  # not UTF-8, not JSON, or nested without end
         raise ValueError(f"{path}: expected JSON, found {e}") from None
     found = data.get("format") if isinstance(data, dict) else type(data).__name__
-    if found != FORMAT:
-        raise ValueError(f"{path}: expected format {FORMAT!r}, found {found!r}")
-    return _build(Results, data, str(path))
+    if found != expected:
+        raise ValueError(f"{path}: expected format {expected!r}, found {found!r}")
+    return _build(kind, data, str(path))
 
 
 def _finite(value: Any) -> Any:
@@ -239,6 +268,15 @@ def _finite(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_finite(v) for v in value]
     return value
+
+
+def _without_default(kind: type) -> set[str]:
+    """Fields that every file has; those with a default came later."""
+    return {
+        f.name
+        for f in dataclasses.fields(kind)
+        if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
+    }
 
 
 def _build(kind: Any, value: Any, where: str) -> Any:
@@ -259,14 +297,18 @@ def _build(kind: Any, value: Any, where: str) -> Any:
         return {k: _build(arguments[1], v, f"{where}.{k}") for k, v in value.items()}
     elif isinstance(kind, type) and dataclasses.is_dataclass(kind) and isinstance(value, dict):
         fields = typing.get_type_hints(kind)
-        if set(value) != set(fields):
+        missing = _without_default(kind) - set(value)
+        if missing or set(value) - set(fields):
             raise ValueError(
                 f"{where}: expected the fields {sorted(fields)}; "
-                f"missing {sorted(set(fields) - set(value))}, "
-                f"unknown {sorted(set(value) - set(fields))}"
+                f"missing {sorted(missing)}, unknown {sorted(set(value) - set(fields))}"
             )
-        built = {k: _build(t, value[k], f"{where}.{k}") for k, t in fields.items()}
+        built = {k: _build(fields[k], v, f"{where}.{k}") for k, v in value.items()}
         return kind(**built)
-    elif isinstance(kind, type) and isinstance(value, kind) and not isinstance(value, bool):
+    elif (
+        isinstance(kind, type)
+        and isinstance(value, kind)
+        and (kind is bool) == (isinstance(value, bool))
+    ):
         return value
     raise ValueError(f"{where}: expected {kind}, found {value!r}")

@@ -5,6 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from textwrap import wrap
 
+from fairseq_ki.evaluation.claims import judged, own_tables
+from fairseq_ki.evaluation.downstream_table import downstream_facts, downstream_tables
 from fairseq_ki.evaluation.results import Comparison, Results, Run
 from fairseq_ki.evaluation.savings import Saving, Spread, saving, spread
 from fairseq_ki.evaluation.tables import (
@@ -95,7 +97,8 @@ def ppl_table(results: Results) -> Table:
         "Validation perplexity",
         ["run", *(count(u) for u in columns), "end", *(["the paper"] if paper else [])],
         note="By updates; over several seeds the mean [lowest..highest]. Self-learning loss on "
-        "the same validation masks for all.",
+        "the same validation masks for all."
+        + (" Each on its own data's validation text." if len(results.corpus) > 1 else ""),
     )
     for arm in validated:
         runs = results.arm(arm)
@@ -253,6 +256,7 @@ def provenance(results: Results) -> list[tuple[str, str]]:
     for corpus in results.corpus:
         facts.append((f"corpus {corpus['path']}", f"SHA-256 {corpus['sha256']}"))
         facts += [(f"corpus {k}", str(v)) for k, v in corpus.get("description", {}).items()]
+    facts += downstream_facts(results.downstream)
     facts += list(results.versions.items())
     facts += [(name, str(value)) for name, value in results.machine.items()]
     return facts
@@ -272,13 +276,36 @@ def warning(results: Results) -> str:
     )
 
 
+def sentences(results: Results, compared: list[Compared]) -> list[str]:
+    """The findings of the recipe, judged, and what inheriting saved.
+
+    Where findings say what matters, several comparisons stand in their table alone.
+    """
+    found = [judgement.sentence for judgement in judged(results)]
+    if found and len(results.comparisons) > 1:
+        return found
+    return [*found, *verdicts(results, compared)]
+
+
+def tables(results: Results, compared: list[Compared]) -> list[Table]:
+    """The recipe's own tables, then those of every report, without the costs."""
+    found = [*own_tables(results), ppl_table(results)]
+    if compared:
+        found.append(savings_table(results, compared))
+    return found + downstream_tables(results.downstream, _paper_downstream(results))
+
+
+def _paper_downstream(results: Results) -> dict[str, dict[str, float]]:
+    """The paper's models that the recipe puts beside those that were fine-tuned here."""
+    known = [run.paper for run in results.runs if run.paper and "downstream" in run.paper]
+    return {str(paper.get("name", "")): paper["downstream"] for paper in known}
+
+
 def as_text(results: Results) -> str:
     """The whole summary for a terminal."""
     compared = compare(results)
-    parts = [warning(results), ppl_table(results).text(WIDTH)]
-    if compared:
-        sentences = ["\n".join(wrap(s, WIDTH)) for s in verdicts(results, compared)]
-        parts += [savings_table(results, compared).text(WIDTH), *sentences]
+    parts = [warning(results), *(table.text(WIDTH) for table in tables(results, compared))]
+    parts += ["\n".join(wrap(s, WIDTH)) for s in sentences(results, compared)]
     parts.append(cost_table(results).text(WIDTH))
     parts.append("\n".join(f"corpus {c['path']}: SHA-256 {c['sha256']}" for c in results.corpus))
     return "\n\n".join(part for part in parts if part)

@@ -10,6 +10,8 @@ from textwrap import wrap
 from fairseq_ki.evaluation.savings import Spread
 
 UNKNOWN = "–"
+PAPER_ROW = "the paper"  # the label of a row that was not measured here
+_RANGE = re.compile(r" \[[^\]]*\]")
 
 
 @dataclass
@@ -22,13 +24,13 @@ class Table:
     note: str = ""
 
     def text(self, width: int = 110) -> str:
-        """Aligned for a terminal; turned on its side where it would be wider than ``width``."""
+        """Aligned for a terminal; turned on its side if too wide and that helps."""
         if not self.rows:
             return ""
         lines = [self.columns, *self.rows]
         aligned = _aligned(lines)
         if len(aligned[0]) > width:
-            aligned = _aligned([list(line) for line in zip(*lines)])
+            aligned = min(aligned, _aligned([list(line) for line in zip(*lines)]), key=_width)
         rule = "-" * max(len(line.rstrip()) for line in aligned)
         body = [line.rstrip() for line in aligned]
         return "\n".join([self.title, rule, body[0], rule, *body[1:], *wrap(self.note, width)])
@@ -49,7 +51,7 @@ class Table:
             return ""
         head = "".join(f'<th scope="col">{html.escape(c)}</th>' for c in self.columns)
         rows = "".join(
-            f'<tr><th scope="row">{html.escape(row[0])}</th>'
+            f'<tr{_class(row)}><th scope="row">{html.escape(row[0])}</th>'
             + "".join(f"<td>{_two_lines(cell)}</td>" for cell in row[1:])
             + "</tr>\n"
             for row in self.rows
@@ -63,17 +65,28 @@ class Table:
         )
 
 
+def _class(row: list[str]) -> str:
+    return ' class="paper"' if row[0] == PAPER_ROW else ""
+
+
 def _two_lines(cell: str) -> str:
     """As HTML, a range over seeds below its mean, which keeps the columns narrow."""
-    parts = re.fullmatch(r"(.*?) (\[.*\])(.*)", cell)
-    if not parts:
+    ranges = _RANGE.findall(cell)
+    if not ranges:
         return html.escape(cell)
-    return f"{html.escape(parts[1] + parts[3])}<small>{html.escape(parts[2])}</small>"
+    means = _RANGE.sub("", cell)
+    return (
+        f"{html.escape(means)}<small>{html.escape(' / '.join(r.strip() for r in ranges))}</small>"
+    )
 
 
 def _aligned(lines: list[list[str]]) -> list[str]:
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
     return ["  ".join([x[0].ljust(widths[0]), *map(str.rjust, x[1:], widths[1:])]) for x in lines]
+
+
+def _width(aligned: list[str]) -> int:
+    return len(aligned[0])
 
 
 def _pipe(cell: str) -> str:

@@ -9,30 +9,42 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
+import yaml
+
 from fairseq_ki.evaluation import results as results_json
+from fairseq_ki.evaluation.downstream import FILE as DOWNSTREAM
 from fairseq_ki.evaluation.logs import read_log
 from fairseq_ki.evaluation.report import RESULTS, write_html, write_markdown
 from fairseq_ki.evaluation.results import Results
+from fairseq_ki.evaluation.specs import Finding, TableRow, TableSpec
 from fairseq_ki.evaluation.summary import as_text
 from fairseq_ki.experiments import corpus
 from fairseq_ki.experiments.measure import machine, measured, report_updates, versions
 from fairseq_ki.experiments.plan import Job, plan
-from fairseq_ki.experiments.process import run_logged
+from fairseq_ki.experiments.process import run_logged, wait_until_free
 from fairseq_ki.experiments.progress import Progress
-from fairseq_ki.experiments.recipe import TRAIN, Recipe
+from fairseq_ki.experiments.recipe import Recipe
+from fairseq_ki.experiments.run_specs import SHARED, TRAIN
 
 STARTED, DONE = "started.json", "done.json"
 
 
-def print_commands(recipe: Recipe, out: Path, seeds: list[int]) -> None:
+def print_commands(recipe: Recipe, out: Path, seeds: list[int], shared: Path | None = None) -> None:
     """Every command of the experiment, ready for a shell; nothing is run, no data is needed."""
-    for job in plan(recipe, out, seeds):
+    for job in plan(recipe, out, seeds, shared):
         print(f"# {job.name}")
+        for name, content in job.files.items():
+            print(f"mkdir -p {shlex.quote(str(job.folder))}")
+            print(f"cat >{shlex.quote(str(job.folder / name))} <<'END'\n{_yaml(content)}END")
         print(shlex.join(job.command))
 
 
 def run_experiment(
-    recipe: Recipe, out: Path, seeds: list[int], redo_changed: bool = False
+    recipe: Recipe,
+    out: Path,
+    seeds: list[int],
+    redo_changed: bool = False,
+    shared: Path | None = None,
 ) -> Results:
     """Run what is missing, in order; results.json grows with every finished run.
 
@@ -42,12 +54,13 @@ def run_experiment(
         seeds: one run of every arm for each.
         redo_changed: delete and repeat runs that were made by another command, on other data
             or with other teachers, instead of refusing.
+        shared: see :func:`plan`.
 
     Raises:
         ValueError: for data that is not there, or runs in ``out`` that do not fit the recipe.
         RunError: if a command fails.
     """
-    jobs = plan(recipe, out, seeds)
+    jobs = plan(recipe, out, seeds, shared)
     fingerprint = functools.cache(corpus.fingerprint)
 
     def corpus_hash(data: str) -> str:
@@ -58,7 +71,10 @@ def run_experiment(
     for number, job in enumerate(jobs, 1):
         title = f"[{number}/{len(jobs)}] {job.name}"
         seconds = _do(job, title, job.signature(corpus_hash), redo_changed)
+        out.mkdir(parents=True, exist_ok=True)
         results.runs.append(measured(job, results.runs, seconds, out))
+        if (job.folder / DOWNSTREAM).is_file():
+            results.downstream.append(results_json.load_downstream(job.folder / DOWNSTREAM))
         results.corpus = _corpora(jobs[:number], fingerprint)
         results.report_updates = list(recipe.report_updates) or report_updates(results)
         for run in results.runs:
@@ -76,7 +92,10 @@ def run_experiment(
 
 def _do(job: Job, title: str, signature: str, redo_changed: bool) -> float:
     """See to it that a job is done; its seconds as far as the driver knows them."""
-    started, done = _read(job.folder / STARTED), _read(job.folder / DONE)
+    if job.spec.folder == SHARED:
+        wait_until_free(job.folder, title)
+    started = _read(job.folder / STARTED, "signature", "words")
+    done = _read(job.folder / DONE, "seconds")
     progress = Progress(title, job.updates)
     if started and started["signature"] != signature:
         difference = _difference(started["words"], job.words)
@@ -101,6 +120,8 @@ def _do(job: Job, title: str, signature: str, redo_changed: bool) -> float:
     job.folder.mkdir(parents=True, exist_ok=True)
     started = started or {"signature": signature, "words": job.words}
     _write(job.folder / STARTED, {**started, "command": job.command})
+    for name, content in job.files.items():
+        (job.folder / name).write_text(_yaml(content), encoding="utf-8")
     # a resumed fairseq-train does one more update even where none is left to do
     if not (job.spec.kind == TRAIN and _trained_to_its_end(job)):
         seconds = run_logged(job.command, job.log, progress)
@@ -160,15 +181,36 @@ def _empty(recipe: Recipe, seeds: list[int]) -> Results:
         machine=machine(),
         report_updates=[],
         comparisons=[results_json.Comparison(**c) for c in recipe.compare],
+        curves=list(recipe.curves),
+        tables=[
+            TableSpec(**{**t, "rows": [TableRow(**row) for row in t["rows"]]})
+            for t in recipe.tables
+        ],
+        findings=[Finding(**f) for f in recipe.findings],
     )
 
 
 def _corpora(jobs: list[Job], fingerprint) -> list[dict]:
-    return [fingerprint(d) for d in dict.fromkeys(j.data for j in jobs if j.spec.kind == TRAIN)]
+    return [fingerprint(d) for d in dict.fromkeys(d for j in jobs for d in j.corpora)]
 
 
-def _read(path: Path) -> dict | None:
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+def _yaml(content: object) -> str:
+    return content if isinstance(content, str) else yaml.safe_dump(content, sort_keys=False)
+
+
+def _read(path: Path, *keys: str) -> dict | None:
+    if not path.is_file():
+        return None
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(content, dict) or not set(keys) <= set(content):
+            raise ValueError(repr(content)[:100])
+    except (ValueError, RecursionError) as e:
+        raise ValueError(
+            f"{path}: expected what this driver writes, with {' and '.join(keys)}, found {e}; "
+            f"move {path.parent} away to repeat the run"
+        ) from None
+    return content
 
 
 def _write(path: Path, content: dict) -> None:

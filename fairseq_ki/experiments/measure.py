@@ -1,11 +1,13 @@
 """What a finished run measured: curves from its log, costs from its checkpoint."""
 
 import dataclasses
+import json
 import math
 import os
 import platform
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -13,8 +15,9 @@ from fairseq_ki.evaluation import flops
 from fairseq_ki.evaluation.logs import read_log
 from fairseq_ki.evaluation.report import evenly
 from fairseq_ki.evaluation.results import Flops, Results, Run, Teacher, guidance_end, run_curves
+from fairseq_ki.experiments.mixture import share_of_rows
 from fairseq_ki.experiments.plan import Job
-from fairseq_ki.experiments.recipe import TRAIN
+from fairseq_ki.experiments.run_specs import EVALUATE, TRAIN
 
 # the distributions that bring `import fairseq`
 _FAIRSEQ = ("ve-fairseq", "fairseq", "fairseq-fixed")
@@ -33,6 +36,10 @@ def measured(job: Job, before: list[Run], seconds: float, out: Path) -> Run:
         wall_seconds=seconds,
         paper=job.spec.paper,
     )
+    if job.spec.kind == EVALUATE:
+        run.metrics = _evaluated(job.log)
+    elif job.spec.measure:
+        run.metrics = _measured_by_command(job)
     if job.spec.kind != TRAIN:
         return run
     log = read_log(job.log)
@@ -57,14 +64,53 @@ def _teacher(job: Job, run: Run, name: str, batch: flops.Batch, before: list[Run
     teacher = next(r for r in before if (r.name, r.seed) == (name, its_job.seed))
     steps = job.spec.options.get("ki-steps")
     sizes = flops.Sizes(**teacher.flops.sizes) if teacher.flops else None
+    asked = share_of_rows(job.files, str(its_job.folder))
     return Teacher(
         run=name,
         seed=teacher.seed,
         updates=guidance_end(run.train, int(steps) if steps else None),
-        forward_flops=flops.forward_flops(sizes, batch) if sizes else math.nan,
+        forward_flops=asked * flops.teacher_flops(sizes, batch) if sizes else math.nan,
         training_flops=teacher.cost(teacher.updates) + teacher.teacher_training,
         valid_ppl=teacher.ppl(teacher.updates),
     )
+
+
+def _evaluated(log: Path) -> dict[str, float]:
+    """Loss in bits and PPL from the line with which fairseq-validate ends."""
+    for line in reversed(log.read_text(encoding="utf-8", errors="replace").splitlines()):
+        if '{"' in line and '"valid_ppl"' in line:
+            stats = json.loads(line[line.index('{"') :])
+            return {name: float(stats[f"valid_{name}"]) for name in ("loss", "ppl")}
+    raise ValueError(f"{log}: expected a line of fairseq-validate with valid_ppl, found none")
+
+
+def _measured_by_command(job: Job) -> dict[str, float]:
+    """The numbers that the recipe reads from the JSON file which a command wrote."""
+    measure = job.spec.measure
+    file = job.folder / measure["file"]
+    found = json.loads(file.read_text(encoding="utf-8"))
+    result = {}
+    for name, paths in measure["values"].items():
+        values = [_at(found, str(p), file) for p in (paths if isinstance(paths, list) else [paths])]
+        result[name] = measure.get("times", 1) * sum(values) / len(values)
+    return result
+
+
+def _at(value: Any, path: str, file: Path) -> float:
+    """The number at a path of keys and indices with dots between them; nan where none is.
+
+    A command may have had nothing to measure, such as a task whose data is absent.
+    """
+    for step in path.split("."):
+        try:
+            value = value[int(step) if isinstance(value, list) else step]
+        except (KeyError, IndexError):
+            return math.nan
+        except (ValueError, TypeError):
+            raise ValueError(f"{file}: expected a number at {path!r}, found no {step!r}") from None
+    if value is not None and not isinstance(value, (int, float)):
+        raise ValueError(f"{file}: expected a number at {path!r}, found {value!r}")
+    return math.nan if value is None else float(value)
 
 
 def report_updates(results: Results) -> list[int]:

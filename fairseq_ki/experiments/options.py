@@ -3,7 +3,7 @@
 import math
 from typing import Any
 
-from fairseq_ki.experiments.checked_yaml import CheckedYaml
+from fairseq_ki.experiments.recipe_file import RecipeFile
 
 # what the driver sets itself, in every run
 RESERVED = ("save-dir", "seed", "user-dir", "log-format", "log-file")
@@ -22,18 +22,7 @@ LENGTHS = (
 )
 
 
-def merged(base: dict, over: dict) -> dict:
-    """``over`` on top of ``base``, mappings merged key by key."""
-    result = dict(base)
-    for key, value in over.items():
-        old = result.get(key)
-        if isinstance(old, dict) and isinstance(value, dict):
-            value = merged(old, value)
-        result[key] = value
-    return result
-
-
-def check(source: CheckedYaml, options: dict[str, Any], places: list[tuple]) -> None:
+def check(source: RecipeFile, options: dict[str, Any], places: list[tuple]) -> None:
     """Refuse options that cannot be passed on; ``places`` are where each may stand."""
     for option, value in options.items():
         candidates = [(*place, option) for place in places]

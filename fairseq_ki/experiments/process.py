@@ -94,6 +94,22 @@ def tail(log: Path, lines: int = 20) -> str:
     return "\n".join(f"    {line[:2000]}" for line in newest)
 
 
+def wait_until_free(folder: Path, title: str) -> None:
+    """Return when no process works in a folder, at once where there is none."""
+    told = False
+    while (folder / LOCK).is_file():
+        with open(folder / LOCK, "rb") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                return
+            except BlockingIOError:
+                pass
+        if not told:
+            print(f"{title}: another experiment is at it; waiting for its end", flush=True)
+            told = True
+        time.sleep(10 * POLL_SECONDS)
+
+
 @contextmanager
 def _locked(folder: Path) -> Iterator[int]:
     # the child inherits the lock, so it outlives a driver that is killed

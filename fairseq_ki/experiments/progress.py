@@ -71,6 +71,8 @@ class Progress:
             parts.append(f"valid PPL {newest['ppl']:g} at {newest['updates']:,}")
         elif "ppl" in newest_train:
             parts.append(f"train PPL {newest_train['ppl']:g}")
+        if validations and "score" in validations[-1]:  # of fine-tuning
+            parts.append(f"dev score {100 * validations[-1]['score']:.1f}")
         if "ki_rate" in newest_train:
             parts.append(f"rate {newest_train['ki_rate']:.2f}")
         return " · ".join(parts)

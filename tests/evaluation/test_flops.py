@@ -19,7 +19,7 @@ from fairseq_ki.evaluation.flops import (
     teacher_flops,
     training_flops,
 )
-from fairseq_ki.models._row_features import row_features
+from fairseq_ki.models._row_features import TILE, row_features
 
 SIZES = {"layers": 3, "d_model": 32, "d_ffn": 80}
 BATCH, LENGTH = 4, 24
@@ -135,12 +135,13 @@ def test_projected_embeddings_are_refused(tmp_path):
 def test_a_live_teacher_is_counted_at_its_loss_rows():
     model = roberta().eval()
     rows = torch.zeros(BATCH, LENGTH, dtype=torch.bool)
-    rows[:, :5] = True  # as many in every sample: what evens out samples is not counted
+    # as many in every sample, and whole tiles: what fills up either is not counted
+    rows[:, :TILE] = True
     tokens = torch.randint(4, 200, (BATCH, LENGTH))
     counter = FlopCounterMode(display=False)
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter:
         model.encoder.lm_head(row_features(model, tokens, rows))
-    batch = Batch(BATCH * LENGTH, LENGTH, BATCH * 5)
+    batch = Batch(BATCH * LENGTH, LENGTH, BATCH * TILE)
     sizes = Sizes(**SIZES, vocabulary=len(Task.source_dictionary), dense_head=True)
     assert teacher_flops(sizes, batch) == counter.get_total_flops()
     assert teacher_flops(sizes, batch) < forward_flops(sizes, batch)

@@ -101,7 +101,8 @@ def test_wide_tables_are_turned_for_the_terminal():
 
 
 def test_markdown_and_html_escape():
-    table = Table("A & B", ["run", "x|y"], [["<b>", "1 [0..2] %"]], note="n < m")
+    rows = [["<b>", "1 [0..2] %"], ["both", "71.2 [70.0..72.4] / 9 [8..10]"]]
+    table = Table("A & B", ["run", "x|y"], rows, note="n < m")
     assert "| <b> | 1 [0..2] % |" in table.markdown()
     assert "x\\|y" in table.markdown()
     page = table.html()
@@ -109,3 +110,4 @@ def test_markdown_and_html_escape():
     assert "A &amp; B" in page
     assert "n &lt; m" in page
     assert "1 %<small>[0..2]</small>" in page
+    assert "71.2 / 9<small>[70.0..72.4] / [8..10]</small>" in page

@@ -7,6 +7,7 @@ import pytest
 
 from fairseq_ki.experiments import driver
 from fairseq_ki.experiments.corpus import fingerprint
+from fairseq_ki.experiments.mixture import share_of_rows
 from fairseq_ki.experiments.plan import USER_DIR, plan
 from fairseq_ki.experiments.recipe import load
 
@@ -105,3 +106,79 @@ def test_fingerprint_of_data(data_bin, tmp_path):
 def test_data_that_is_not_there(tmp_path):
     with pytest.raises(ValueError, match=r"nowhere: expected a data-bin .*dict\.txt"):
         fingerprint(str(tmp_path / "nowhere"))
+
+
+SHARED = """\
+name: x
+data: "bins/wb"
+common: {task: ki_mlm}
+runs:
+  teacher: {seed: 7, folder: shared, options: {arch: a}}
+  self: {folder: shared, options: {arch: b}}
+  ki:
+    folder: shared
+    teachers: [teacher]
+    options: {arch: b, ki-teacher: "{runs.teacher}/checkpoint_best.pt"}
+  own: {options: {arch: b}}
+  seen: {kind: evaluate, of: self, data: "{corpora}/cs"}
+  both:
+    teachers: [teacher]
+    files:
+      mixture.yaml:
+        domains:
+          wb: {data: "{data}", weight: 3.0}
+          cs:
+            data: "{corpora}/cs"
+            teachers: [{checkpoint: "{runs.teacher}/checkpoint_best.pt"}]
+    options: {arch: b, ki-mixture: "{folder}/mixture.yaml"}
+"""
+
+
+def shared_jobs(tmp_path, text=SHARED, seeds=(1,), **how):
+    (tmp_path / "recipe.yaml").write_text(text)
+    return by_name(plan(load(tmp_path / "recipe.yaml", **how), tmp_path / "out", list(seeds)))
+
+
+def test_shared_runs_are_named_by_what_they_do(tmp_path):
+    jobs = shared_jobs(tmp_path, seeds=(1, 2))
+    folders = {key: job.folder for key, job in jobs.items()}
+    assert folders["self", 1].parent == folders["self", 2].parent
+    assert folders["self", 1].parent.parent == tmp_path / "shared"
+    assert folders["own", 1] == tmp_path / "out" / "own" / "seed1"
+    renamed = SHARED.replace("name: x", "name: y")
+    assert shared_jobs(tmp_path, renamed)["ki", 1].folder == folders["ki", 1]
+
+    def moved(text=SHARED, **how):
+        other = {key: job.folder for key, job in shared_jobs(tmp_path, text, **how).items()}
+        keys = [("teacher", 7), ("self", 1), ("ki", 1)]
+        return {name for name, seed in keys if other[name, seed] != folders[name, seed]}
+
+    assert moved(SHARED.replace("arch: a", "arch: c")) == {"teacher", "ki"}  # and what it taught
+    assert moved(SHARED.replace("seed: 7", "seed: 7, role: teacher")) == set()
+    assert moved(data="other/wb") == {"teacher", "self", "ki"}
+
+
+def test_evaluations(tmp_path):
+    jobs = shared_jobs(tmp_path)
+    seen = jobs["seen", 1]
+    assert seen.data == "bins/cs"
+    words = shlex.join(seen.command)
+    assert "-m fairseq_cli.validate bins/cs" in words
+    assert f"--path {jobs['self', 1].folder}/checkpoint_last.pt" in words
+    assert "--task ki_mlm" in words
+
+
+def test_mixtures(tmp_path):
+    jobs = shared_jobs(tmp_path)
+    both = jobs["both", 1]
+    assert both.corpora == ["bins/wb", "bins/cs"]
+    domains = both.files["mixture.yaml"]["domains"]
+    teacher = jobs["teacher", 7].folder
+    assert domains["cs"]["teachers"][0]["checkpoint"] == f"{teacher}/checkpoint_best.pt"
+    assert f"--ki-mixture {both.folder}/mixture.yaml" in shlex.join(both.command)
+    assert share_of_rows(both.files, str(teacher)) == 0.25
+    assert share_of_rows({}, str(teacher)) == 1
+    heavier = shared_jobs(tmp_path, SHARED.replace("weight: 3.0", "weight: 4.0"))["both", 1]
+    assert heavier.signature(str) != both.signature(str)
+    with pytest.raises(ValueError, match="so that their cost is counted"):
+        shared_jobs(tmp_path, SHARED.replace("  both:\n    teachers: [teacher]", "  both:"))

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from fairseq_ki.experiments.checked_yaml import RecipeError
+from fairseq_ki.checked_yaml import YamlFileError
 from fairseq_ki.experiments.options import shortened, words
 from fairseq_ki.experiments.recipe import load
 
@@ -68,7 +68,7 @@ def test_scale(tmp_path):
     assert runs["ki"].options["max-update"] == 125000  # through extends
     assert "fp16" not in runs["self"].options
     assert runs["teacher"].options["log-interval"] == 100
-    with pytest.raises(RecipeError, match=r"a scale among \['paper'\], found 'huge'"):
+    with pytest.raises(YamlFileError, match=r"a scale among \['paper'\], found 'huge'"):
         read(tmp_path, GOOD, scale="huge")
 
 
@@ -101,7 +101,7 @@ def test_words():
         ("    role: alone", "    rol: alone", r"line 13: runs\.self\.rol: expected one of kind,"),
         ("role: alone", "role: lonely", r"line 13: .*teacher, alone, inherited, found 'lonely'"),
         ("extends: self", "extends: selv", r"line 9: runs\.ki\.extends: .*found 'selv'"),
-        ("extends: self", "extends: ki", r"runs\.ki\.extends: expected a run among"),
+        ("extends: self", "extends: ki", r"runs\.ki\.extends: expected a run or model among"),
         ("{runs.teacher}/", "{runs.teechr}/", r"runs\.ki: expected other runs .*'teechr'"),
         ("{seed}", "{sead}", r"runs\.fine: expected placeholders among {out}.*found {sead}"),
         ("teachers: [teacher]", "needs: [teacher]", r"teachers: \[teacher\], so that their cost"),
@@ -110,8 +110,16 @@ def test_words():
         ("  log-interval: 10", "  save-dir: x", r"line 5: common\.save-dir: .*does not set itself"),
         ("lr: 1e-3", "lr: {a: 1}", r"line 14: runs\.self\.options\.lr: expected text"),
         ("max-update: 60", "max-update: 6.5", r"max-update: expected a number of updates"),
-        ("kind: command", "kind: comand", r"runs\.fine\.kind: expected train or command"),
-        ("kind: command", "kind: train", r"runs\.fine: expected kind: train with options"),
+        (
+            "kind: command",
+            "kind: comand",
+            r"runs\.fine\.kind: expected one of train, evaluate, command",
+        ),
+        (
+            "kind: command",
+            "kind: train",
+            r"runs\.fine: expected kind: train with options for train",
+        ),
         ("alone: self,", "alone: fine,", r"compare\.0\.alone: expected a training run among"),
         ("saving: 0.273", "save: 0.273", r"compare\.0\.paper\.save: expected one of saving"),
         ("saving: 0.273", 'saving: "a"', r"compare\.0\.paper\.saving: expected a number"),
@@ -125,7 +133,7 @@ def test_words():
 )
 def test_mistakes_are_named_with_their_line(tmp_path, old, new, message):
     assert old in GOOD
-    with pytest.raises(RecipeError, match=message):
+    with pytest.raises(YamlFileError, match=message):
         read(tmp_path, GOOD.replace(old, new, 1))
 
 

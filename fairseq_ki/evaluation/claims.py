@@ -1,0 +1,138 @@
+"""A recipe's own tables, with the paper's rows, and its findings, judged by their rules.
+
+A rule is a chain of comparisons of cells (evaluation/cells.py), ``ki@guidance < self@50%`` or
+``both:wb_ppl <= 1.01 * self:wb_ppl``. It is judged for every seed by itself; no one writes the
+verdict.
+"""
+
+import math
+import re
+from dataclasses import dataclass
+
+from fairseq_ki.evaluation import cells
+from fairseq_ki.evaluation.cells import Cell
+from fairseq_ki.evaluation.results import Results
+from fairseq_ki.evaluation.savings import spread
+from fairseq_ki.evaluation.specs import Finding, TableSpec
+from fairseq_ki.evaluation.tables import PAPER_ROW, UNKNOWN, Table, with_range
+
+BOTH = " / "  # two cells in one, as the paper prints F1/PPL
+_OPERATOR = re.compile(r"\s(<=|>=|<|>)\s")
+_COMPARE = {
+    "<": lambda a, b: a < b,
+    "<=": lambda a, b: a <= b,
+    ">": lambda a, b: a > b,
+    ">=": lambda a, b: a >= b,
+}
+
+
+@dataclass(frozen=True)
+class Term:
+    """``factor * cell``, or a plain number where there is no cell."""
+
+    factor: float
+    cell: Cell | None
+
+    def value(self, results: Results, seed: int) -> float:
+        """For one seed."""
+        return self.factor * (cells.value(results, self.cell, seed) if self.cell else 1.0)
+
+    def show(self, value: float) -> str:
+        """A value of it as text."""
+        return self.cell.show(value) if self.cell else f"{value:g}"
+
+
+def parse_cells(text: str) -> list[Cell]:
+    """The cells of one place in a table. Raises ValueError for anything else."""
+    return [cells.parse(part) for part in text.split(BOTH)]
+
+
+def parse_rule(rule: str) -> tuple[list[Term], list[str]]:
+    """(terms, operators between them). Raises ValueError for anything else."""
+    parts = _OPERATOR.split(rule.strip())
+    terms = [_term(part) for part in parts[::2]]
+    if len(terms) < 2:
+        raise ValueError("two cells or more with <, <=, > or >= between them")
+    return terms, parts[1::2]
+
+
+def _term(text: str) -> Term:
+    factor, star, cell = text.rpartition("*")
+    if star:
+        return Term(float(factor), cells.parse(cell))
+    try:
+        return Term(float(text), None)
+    except ValueError:
+        return Term(1.0, cells.parse(text))
+
+
+def own_tables(results: Results) -> list[Table]:
+    """The recipe's tables as measured, the paper's row under each that has one."""
+    return [_table(results, spec) for spec in results.tables]
+
+
+def _table(results: Results, spec: TableSpec) -> Table:
+    note = " ".join(filter(None, [spec.note, "Mean [lowest..highest] over seeds."]))
+    table = Table(spec.title, spec.columns, note=note)
+    for row in spec.rows:
+        table.rows.append([row.label, *(_shown(results, text) for text in row.cells)])
+        if row.paper:
+            table.rows.append([PAPER_ROW, *row.paper])
+    return table
+
+
+def _shown(results: Results, text: str) -> str:
+    if not text:
+        return UNKNOWN
+    parts = [with_range(cells.over_seeds(results, cell), cell.show) for cell in parse_cells(text)]
+    return BOTH.join(parts) if any(part != UNKNOWN for part in parts) else UNKNOWN
+
+
+HOLDS, NOT, UNDECIDED, UNKNOWN_YET = "holds", "does not hold", "undecided", "not measured"
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What a finding's rule says of the results; ``text`` says it with the numbers."""
+
+    claim: str
+    verdict: str
+    text: str
+
+    @property
+    def sentence(self) -> str:
+        """The claim and what became of it."""
+        return f"{self.claim} {self.text}"
+
+
+def judged(results: Results) -> list[Judgement]:
+    """One per finding: does the claim hold in what was measured, in how many seeds?"""
+    return [_judge(results, finding) for finding in results.findings]
+
+
+def _judge(results: Results, finding: Finding) -> Judgement:
+    terms, operators = parse_rule(finding.rule)
+    # an arm with a seed of its own serves every seed, and adds none
+    seeds = [
+        seed
+        for seed in results.seeds
+        if any(seed in cells.seeds_of(results, t.cell) for t in terms if t.cell)
+    ] or sorted({s for t in terms if t.cell for s in cells.seeds_of(results, t.cell)})
+    known = {seed: [term.value(results, seed) for term in terms] for seed in seeds}
+    known = {
+        seed: values for seed, values in known.items() if not any(math.isnan(v) for v in values)
+    }
+    if not known:
+        return Judgement(finding.claim, UNKNOWN_YET, "Not measured.")
+    holds = sum(
+        all(_COMPARE[op](a, b) for op, a, b in zip(operators, values, values[1:]))
+        for values in known.values()
+    )
+    verdict = HOLDS if holds == len(known) else NOT if holds == 0 else UNDECIDED
+    spreads = [spread([values[i] for values in known.values()]) for i in range(len(terms))]
+    shown = [with_range(s, term.show) for s, term in zip(spreads, terms)]
+    asked = shown[0] + "".join(f" {op} {text}" for op, text in zip(operators, shown[1:]))
+    often = f" in {holds} of {len(known)} seeds" if len(known) > 1 else " (one seed)"
+    return Judgement(
+        finding.claim, verdict, f"{verdict.capitalize()} at this size{often}. Asked: {asked}."
+    )

@@ -1,0 +1,183 @@
+"""Tables of downstream results: a row for each task, split and metric, a column for each model."""
+
+import math
+from statistics import fmean
+
+from fairseq_ki.evaluation.downstream import METHODS, Downstream, TaskScores, mean_and_std
+from fairseq_ki.evaluation.metrics import TITLES
+from fairseq_ki.evaluation.tables import UNKNOWN, Table
+
+_UNSEEN = "_unseen"
+_GLUE_TASKS = 8  # of the paper: all of GLUE but WNLI
+_SPLITS = {"dev": "dev", "dev_mismatched": "dev, mismatched", "test": "test"}
+
+# one row of a table: task, split, metric
+_Row = tuple[str, str, str]
+
+
+# the paper's numbers: name of a model -> task -> deciding metric on dev, times 100
+Paper = dict[str, dict[str, float]]
+
+
+def downstream_tables(found: list[Downstream], paper: Paper | None = None) -> list[Table]:
+    """One for each method that was used; tasks that were not run are named in their place.
+
+    Args:
+        found: the models, one column for each label.
+        paper: more columns, of models that the paper has.
+    """
+    if not found:
+        return []
+    used = {task.method for each in found for task in each.tasks}
+    methods = [method for method in METHODS if method in used] or list(METHODS)[:1]
+    return [_table(found, method, paper or {}) for method in methods]
+
+
+def downstream_facts(found: list[Downstream]) -> list[tuple[str, str]]:
+    """What was fine-tuned on what: name and value."""
+    facts = []
+    for each in found:
+        checkpoint = each.checkpoint
+        name = f"{checkpoint['path']}, SHA-256 {checkpoint['sha256']}"
+        facts.append((f"checkpoint of {each.label}", name))
+    for each in found:
+        for task in each.tasks:
+            facts += [(f"{task.title}, {s}", f"SHA-256 {sha}") for s, sha in task.files.items()]
+    for each in found:
+        for task in each.tasks:
+            best = ", ".join(f"{k.replace('_', ' ')} {v:g}" for k, v in task.best.settings.items())
+            name = f"{each.label}, {task.title}, {METHODS.get(task.method, task.method)}"
+            facts.append((name, f"{best} (best of {len(task.grid)})"))
+    return list(dict.fromkeys(facts))
+
+
+def _table(found: list[Downstream], method: str, paper: Paper) -> Table:
+    labels = list(dict.fromkeys(each.label for each in found))
+    pooled = {label: _of(found, label, method) for label in labels}
+    columns = ["task", *labels, *(f"the paper: {name}" for name in paper)]
+    table = Table(f"Downstream, {METHODS[method]}", columns, note=_note(pooled))
+    titles = _titles(found)
+    for task, title in titles.items():
+        rows = _rows([t for tasks in pooled.values() for t in tasks if t.task == task])
+        for number, row in enumerate(rows or [(task, "", "")]):
+            cells = [_cell(pooled[label], row) or _reason(found, label, task) for label in labels]
+            known = [model.get(task) if number == 0 else None for model in paper.values()]
+            cells += [UNKNOWN if value is None else f"{value:.1f}" for value in known]
+            table.rows.append([_name(title, row), *cells])
+    if any(task.glue for tasks in pooled.values() for task in tasks):
+        cells = [_average(pooled[label]) for label in labels]
+        whole = [len(model) == _GLUE_TASKS for model in paper.values()]
+        means = [fmean(model.values()) for model in paper.values()]
+        cells += [f"{m:.1f}" if all_of_it else UNKNOWN for m, all_of_it in zip(means, whole)]
+        table.rows.append(["average of GLUE, dev", *cells])
+    return table
+
+
+def _of(found: list[Downstream], label: str, method: str) -> list[TaskScores]:
+    files = [each for each in found if each.label == label]
+    return [task for each in files for task in each.tasks if task.method == method]
+
+
+def _titles(found: list[Downstream]) -> dict[str, str]:
+    """Every task that was run or asked for, in the order of the files."""
+    titles: dict[str, str] = {}
+    for each in found:
+        titles |= {task.task: task.title for task in each.tasks}
+        titles |= {entry.task: entry.title for entry in each.not_run}
+    return titles
+
+
+def _rows(tasks: list[TaskScores]) -> list[_Row]:
+    """The deciding metric of every split, then the others; rows not in train below all rows."""
+    rows: list[_Row] = []
+    for task in tasks:
+        splits = task.best.runs[0].scores
+        plain = [split for split in splits if not split.endswith(_UNSEEN)]
+        for split in plain:
+            for name in (split, split + _UNSEEN):
+                if name in splits:
+                    rows += [(task.task, name, metric) for metric in task.metrics]
+    return list(dict.fromkeys(rows))
+
+
+def _name(title: str, row: _Row) -> str:
+    _, split, metric = row
+    if not split:
+        return title
+    plain = split.removesuffix(_UNSEEN)
+    where = _SPLITS.get(plain, plain) + (" without texts of train" if split != plain else "")
+    return f"{title}, {where}, {TITLES.get(metric, metric)}"
+
+
+def _cell(tasks: list[TaskScores], row: _Row) -> str:
+    """Mean and deviation; empty for a task that was not run."""
+    task, split, metric = row
+    of_task = [t for t in tasks if t.task == task]
+    if not of_task:
+        return ""
+    values = [v for t in of_task for v in t.best.values(split, metric)]
+    if not values:
+        return UNKNOWN
+    mean, std = mean_and_std(values)
+    return f"{100 * mean:.1f}" + ("" if math.isnan(std) else f" ± {100 * std:.1f}")
+
+
+def _reason(found: list[Downstream], label: str, task: str) -> str:
+    for each in found:
+        for entry in each.not_run:
+            if each.label == label and entry.task == task:
+                return f"not run: {entry.reason}"
+    return "not run"
+
+
+def _average(tasks: list[TaskScores]) -> str:
+    """Over the GLUE tasks that were run, with their number where some are missing."""
+    by_task: dict[str, list[float]] = {}
+    for task in tasks:
+        if task.glue:
+            by_task.setdefault(task.task, []).extend(task.best.values("dev", task.metrics[0]))
+    if not by_task:
+        return UNKNOWN
+    mean = fmean(fmean(values) for values in by_task.values())
+    count = len(by_task)
+    missing = "" if count == _GLUE_TASKS else f" ({count} of {_GLUE_TASKS} tasks)"
+    return f"{100 * mean:.1f}{missing}"
+
+
+def _note(pooled: dict[str, list[TaskScores]]) -> str:
+    tasks = [task for its_tasks in pooled.values() for task in its_tasks]
+    notes = ["Times 100; mean ± standard deviation over seeds"]
+    counts = {len(values) for values in _seed_counts(pooled)}
+    if counts:
+        notes[0] += f" ({' to '.join(map(str, sorted({min(counts), max(counts)})))})"
+    notes[0] += ", of the setting that is best on dev."
+    for title, line in _by_title(tasks).items():
+        notes.append(f"{title}: {line}.")
+    return " ".join(notes)
+
+
+def _seed_counts(pooled: dict[str, list[TaskScores]]) -> list[list[float]]:
+    found = []
+    for tasks in pooled.values():
+        for name in dict.fromkeys(task.task for task in tasks):
+            of_task = [task for task in tasks if task.task == name]
+            found.append([v for t in of_task for v in t.best.values("dev", t.metrics[0])])
+    return found
+
+
+def _by_title(tasks: list[TaskScores]) -> dict[str, str]:
+    """What a reader must know of a task's data: a subset, rows of train in other splits, cuts."""
+    lines: dict[str, str] = {}
+    for task in tasks:
+        parts = []
+        if task.rows["train"] < task.train_of:
+            parts.append(f"trained on {task.rows['train']:,} of {task.train_of:,} rows")
+        for split, rows in task.rows.items():
+            unseen = task.rows.get(split + _UNSEEN)
+            if unseen is not None:
+                parts.append(f"{rows - unseen:,} of {rows:,} {split} texts are in train")
+        if any(task.truncated.values()):
+            parts.append(f"{sum(task.truncated.values()):,} texts were cut to the model's length")
+        if parts:
+            lines[task.title] = ", ".join(parts)
+    return lines

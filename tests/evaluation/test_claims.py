@@ -1,0 +1,73 @@
+"""Tables with the paper's rows, and findings that are judged by their rules alone."""
+
+import pytest
+
+from fairseq_ki.evaluation.claims import HOLDS, NOT, UNDECIDED, judged, own_tables, parse_rule
+from fairseq_ki.evaluation.results_page import Example, results_page
+from fairseq_ki.evaluation.specs import Finding, TableRow, TableSpec
+
+
+def verdict(results, rule):
+    results.findings = [Finding("The claim.", rule)]
+    return judged(results)[0]
+
+
+def test_verdicts(results):
+    first = verdict(results, "ki@50% < self@50%")
+    assert first.verdict == HOLDS
+    assert first.sentence == "The claim. Holds at this size in 2 of 2 seeds. Asked: 512 < 1,024."
+    assert verdict(results, "ki@50% > self@50%").verdict == NOT
+    # 1/3 with seed 1, 0.375 with seed 2
+    half = verdict(results, "ki~self > 0.35")
+    assert half.verdict == UNDECIDED
+    assert "in 1 of 2 seeds" in half.sentence
+    assert verdict(results, "teacher < ki < self").verdict == HOLDS
+    assert verdict(results, "teacher < self < ki").verdict == NOT
+    assert verdict(results, "ki@50% <= 2 * teacher@50%").verdict == HOLDS
+    assert verdict(results, "ki@50% <= 1.01 * teacher").verdict == NOT
+    assert "Not measured." in verdict(results, "ki:f1 > self:f1").sentence
+
+
+def test_an_arm_with_a_seed_of_its_own_is_no_second_seed(results):
+    results.seeds = [2]
+    results.runs = [run for run in results.runs if (run.name == "teacher") == (run.seed == 1)]
+    results.findings = [Finding("The claim.", "teacher < ki")]
+    assert "(one seed)" in judged(results)[0].sentence
+
+
+@pytest.mark.parametrize("rule", ["ki", "ki =< self", "ki < ", "x * ki < self"])
+def test_other_rules_are_refused(rule):
+    with pytest.raises(ValueError):
+        parse_rule(rule)
+
+
+def test_tables(results):
+    row = TableRow("KI", ["ki@50% / ki", "", "ki~self"], ["4.28 / 3.41", "–", "27.3 %"])
+    results.tables = [TableSpec("Main", "A note.", ["run", "a", "b", "c"], [row])]
+    (table,) = own_tables(results)
+    assert table.rows == [
+        ["KI", "512 / 416", "–", "35.4 [33.3..37.5] %"],
+        ["the paper", "4.28 / 3.41", "–", "27.3 %"],
+    ]
+    assert table.note.startswith("A note.")
+    results.tables[0].rows[0].cells[0] = "absent / absent"
+    assert own_tables(results)[0].rows[0][1] == "–"
+
+
+def test_the_page_of_all_results(results):
+    results.findings = [Finding("KI helps.", "ki < self")]
+    examples = [
+        Example("made", "Made", "bash examples/made/run.sh"),
+        Example("other", "The other", "bash examples/other/run.sh"),
+    ]
+    page = results_page([results], examples)
+    assert "- The other: `bash examples/other/run.sh`" in page
+    assert "examples/made/run.sh" not in page
+    assert "| [made](#made-up) | 2 | 1 of 1 |" in page
+    assert "- KI helps. Holds at this size in 2 of 2 seeds." in page
+    assert "## Made <up>" in page
+    # a run at another scale is not the example at its own
+    results.scale = "gpu"
+    assert "examples/made/run.sh" in results_page([results], examples)
+    results.shortened = 40
+    assert "these numbers say nothing" in results_page([results], [])
