@@ -11,7 +11,8 @@ VERSION = re.search(
 ).group(1)
 
 REPORT = ["matplotlib>=3.8"]
-HF = ["transformers>=4.48", "safetensors>=0.4", "tokenizers>=0.20"]
+# tested up to 5.10; 5.13 imports torchaudio, which fairseq brings along, in builds for CUDA alone
+HF = ["transformers>=4.57,<5.11", "safetensors>=0.4.3", "tokenizers>=0.22", "protobuf>=4.21"]
 
 setup(
     name="fairseq_ki",
@@ -37,6 +38,7 @@ setup(
         "hf": HF,
         "dev": [
             *REPORT,
+            *HF,
             "pytest>=8",
             "pytest-timeout>=2.3",
             "pytest-xdist>=3.5",

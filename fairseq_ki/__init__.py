@@ -8,6 +8,12 @@ scans ``tasks/`` and ``models/`` only on the first import of a user directory an
 
 __version__ = "0.1.0"
 
+if __name__ != "fairseq_ki":  # half of it would be imported once more, under the right name
+    raise SystemExit(
+        "error: --user-dir: expected the folder under its own name, fairseq_ki, found "
+        f"{__name__!r} at {__path__[0]}; name the folder itself, not a link or a renamed copy"
+    )
+
 from fairseq_ki import compat
 
 compat.apply()

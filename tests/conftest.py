@@ -1,5 +1,6 @@
 """What the tests share: a tiny binarised corpus, fairseq-train in this process, a teacher."""
 
+import io
 import json
 import logging
 import os
@@ -16,6 +17,7 @@ from fairseq.data import Dictionary
 from fairseq.data.indexed_dataset import MMapIndexedDatasetBuilder
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from fairseq_cli import train as fairseq_train_cli
+from sentencepiece import SentencePieceProcessor, SentencePieceTrainer
 
 PACKAGE = Path(__file__).resolve().parent.parent / "fairseq_ki"
 
@@ -140,4 +142,40 @@ def teacher(data_bin, tmp_path_factory) -> Path:
         if other.name != "checkpoint_last.pt":
             os.remove(other)
     shutil.copy(data_bin / "dict.txt", save_dir)
+    return save_dir / "checkpoint_last.pt"
+
+
+@pytest.fixture(scope="session")
+def piece_bin(tmp_path_factory) -> Path:
+    """A data-bin with the SentencePiece model that it was encoded with: good and bad words."""
+    folder = tmp_path_factory.mktemp("pieces") / "bin"
+    folder.mkdir()
+    rng = random.Random(1)
+    words = "fine good great nice warm bad dull poor sad weak the a film song book was is".split()
+    lines = [" ".join(rng.choices(words, k=rng.randint(3, 9))) for _ in range(300)]
+    model = io.BytesIO()
+    SentencePieceTrainer.train(
+        sentence_iterator=iter(lines), model_writer=model, vocab_size=60, hard_vocab_limit=False,
+        bos_id=0, pad_id=1, eos_id=2, unk_id=3, minloglevel=2,
+    )  # fmt: skip
+    (folder / "spm.model").write_bytes(model.getvalue())
+    pieces = SentencePieceProcessor(model_proto=model.getvalue())
+    symbols = [pieces.id_to_piece(i) for i in range(4, pieces.get_piece_size())]
+    (folder / "dict.txt").write_text("".join(f"{symbol} 1\n" for symbol in symbols))
+    dictionary = Dictionary.load(str(folder / "dict.txt"))
+    for split, of_split in {"train": lines, "valid": lines[:30]}.items():
+        builder = MMapIndexedDatasetBuilder(str(folder / f"{split}.bin"), dtype=np.uint16)
+        for line in of_split:
+            text = " ".join(pieces.encode(line, out_type=str))
+            builder.add_item(dictionary.encode_line(text, add_if_not_exist=False).long())
+        builder.finalize(str(folder / f"{split}.idx"))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def masked_lm(piece_bin, tmp_path_factory) -> Path:
+    """A masked LM of one of our architectures, pre-trained a little on ``piece_bin``."""
+    save_dir = tmp_path_factory.mktemp("masked_lm") / "seed1"
+    model = "--arch roberta_micro_2x128 --encoder-layers 1 --encoder-embed-dim 32"
+    train(piece_bin, save_dir, "--task ki_mlm --criterion ki --max-update 30", model)
     return save_dir / "checkpoint_last.pt"

@@ -10,24 +10,53 @@ PACKAGE = Path(__file__).resolve().parent.parent / "fairseq_ki"
 # what each part may import of ours
 ALLOWED = {
     "compat": set(),
+    "checked_yaml": set(),
     "objective": set(),
     "store": set(),
-    "models": {"compat", "objective"},
+    # convert: when a teacher is named hf:DIR, at that moment (tested below: not at import)
+    "models": {"compat", "objective", "convert"},
     "optim": {"compat"},
     "teachers": {"compat", "objective", "store", "models"},
     "data": {"compat", "objective", "store", "models", "teachers"},
-    "criterions": {"compat", "objective", "models", "teachers"},
-    "tasks": {"compat", "objective", "store", "models", "teachers", "data", "criterions"},
-    "capture": {"compat", "objective", "store", "models", "teachers", "data", "tasks"},
+    # evaluation: the metrics that choose the best checkpoint of a fine-tuning are the report's
+    "criterions": {"compat", "objective", "models", "teachers", "evaluation"},
+    "tasks": {
+        "compat",
+        "checked_yaml",
+        "objective",
+        "store",
+        "models",
+        "teachers",
+        "data",
+        "criterions",
+        "evaluation",
+        "lineage",
+    },
+    # store: hashes of files, and whose logits a store holds
+    "lineage": {"compat", "store", "models", "evaluation"},
+    # lineage: by which hash a teacher is known
+    "capture": {
+        "compat",
+        "objective",
+        "store",
+        "models",
+        "teachers",
+        "data",
+        "tasks",
+        "lineage",
+    },
     "growth": {"compat", "objective", "models", "teachers"},
-    "convert": {"compat", "objective", "models", "teachers"},
+    "convert": {"compat", "objective", "models", "teachers", "lineage"},
     "evaluation": {"compat", "objective", "models", "teachers"},
-    "experiments": {"compat", "evaluation"},
+    "experiments": {"compat", "checked_yaml", "evaluation"},
+    # experiments: commands with their noise in log files, resumable
+    "downstream": {"compat", "evaluation", "experiments"},
 }
 FREE_OF_FAIRSEQ = {"objective", "store"}
 HEAVY = {"transformers", "matplotlib", "pandas", "sklearn", "scipy", "safetensors", "tokenizers"}
 ON_THE_USER_DIR_PATH = {
     "compat", "objective", "store", "models", "optim", "teachers", "data", "criterions", "tasks",
+    "lineage",
 }  # fmt: skip
 
 

@@ -7,9 +7,13 @@ import sys
 # verb -> (module under fairseq_ki.cli, one line of help); imported only when asked for, so
 # that `fairseq-ki --help` does not wait for torch and fairseq
 VERBS = {
+    "convert": ("convert", "models of Hugging Face transformers to fairseq checkpoints, and back"),
     "doctor": ("doctor", "can this machine train? versions, patches, and two real updates"),
     "experiment": ("experiment", "run a recipe: train its runs, resume, evaluate, report"),
+    "finetune": ("finetune", "fine-tune or probe a masked LM on GLUE, ACL-ARC, your own tasks"),
     "forecast": ("forecast", "what inheriting will cost in FLOPs and bytes, before training"),
+    "grow": ("grow", "make a larger student that begins as its teacher"),
+    "lineage": ("lineage", "who taught a checkpoint, what it began as, and what all that cost"),
     "logits": ("logits", "store what a teacher says, check stores, weigh encodings"),
     "report": ("report", "turn finished runs into one HTML page and Markdown"),
 }
@@ -35,7 +39,7 @@ def main(argv: list[str] | None = None) -> int:
     args = build_parser(argv).parse_args(argv)
     try:
         return args.run(args)
-    except (ValueError, FileNotFoundError, FileExistsError) as error:
+    except (ValueError, OSError) as error:
         print(f"fairseq-ki {args.verb}: error: {error}", file=sys.stderr)
         return 2
 

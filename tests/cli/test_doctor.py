@@ -15,7 +15,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from fairseq_ki.cli import _training_trial, doctor
+from fairseq_ki.cli import (
+    _doctor_command,
+    _doctor_machine,
+    _doctor_packages,
+    _findings,
+    _training_trial,
+    doctor,
+)
 
 MOUNTS = """\
 /dev/vda / ext4 rw 0 0
@@ -25,7 +32,7 @@ bucket /mnt/bucket fuse.gcsfuse rw 0 0
 """
 
 
-def one(findings) -> doctor.Finding:
+def one(findings) -> _findings.Finding:
     (finding,) = findings
     return finding
 
@@ -58,7 +65,7 @@ def test_a_training_that_fails_is_a_problem(monkeypatch, capsys):
 
 def test_a_problem_makes_the_exit_status_1(monkeypatch, capsys):
     def nothing():
-        yield doctor.Finding("training", "skipped here")
+        yield _findings.Finding("training", "skipped here")
 
     def broken():
         raise OSError("no such device")
@@ -75,8 +82,8 @@ def test_a_problem_makes_the_exit_status_1(monkeypatch, capsys):
 
 def test_versions_that_are_too_old_or_missing(monkeypatch):
     versions = {"torch": "2.5.1+cu121", "numpy": "2.0"}
-    monkeypatch.setattr(doctor, "_version", versions.get)
-    found = {finding.name: finding for finding in doctor.check_libraries()}
+    monkeypatch.setattr(_doctor_packages, "_version", versions.get)
+    found = {finding.name: finding for finding in _doctor_packages.check_libraries()}
     assert found["torch"].status == "problem"
     assert "torch>=2.6" in found["torch"].mend
     assert found["numpy"].status == "ok"
@@ -161,7 +168,7 @@ def test_a_disk_that_is_nearly_full(tmp_path, monkeypatch):
 def test_whether_the_world_fits(world_size, gpus, cores, status, monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
     monkeypatch.setattr(os, "cpu_count", lambda: cores)
-    environment = dict(zip(doctor.LAUNCHER, ("host", "1", world_size, "0")))
+    environment = dict(zip(_doctor_machine.LAUNCHER, ("host", "1", world_size, "0")))
     finding = one(doctor.check_launcher(environment))
     assert finding.status == status
     assert f"WORLD_SIZE={world_size}" in finding.found
@@ -188,11 +195,92 @@ def test_half_a_launcher_is_a_problem():
     ],
 )
 def test_the_file_system_of_a_store(path, kind):
-    assert doctor.file_system(Path(path), MOUNTS) == kind
+    assert _doctor_machine.file_system(Path(path), MOUNTS) == kind
 
 
 def test_a_store_on_a_network_mount_is_warned_of(tmp_path, monkeypatch):
     assert list(doctor.check_store(None)) == []
     for kind, status in (("nfs4", "warning"), ("fuse.sshfs", "warning"), ("xfs", "ok")):
-        monkeypatch.setattr(doctor, "file_system", lambda path, mounts, kind=kind: kind)
+        monkeypatch.setattr(_doctor_machine, "file_system", lambda path, mounts, kind=kind: kind)
         assert one(doctor.check_store(str(tmp_path / "store"))).status == status
+
+
+COMMAND = (
+    "{data} --user-dir fairseq_ki --task ki_mlm --criterion ki --arch roberta --encoder-layers 2 "
+    "--encoder-embed-dim 32 --encoder-ffn-embed-dim 64 --encoder-attention-heads 2 --cpu "
+    "--max-positions 32 --tokens-per-sample 32 --batch-size 8 --optimizer adam --save-dir {save}"
+)
+
+
+@pytest.fixture
+def command(data_bin, tmp_path) -> str:
+    package = Path(doctor.__file__).parent.parent
+    filled = COMMAND.format(data=data_bin, save=tmp_path / "save")
+    return filled.replace("--user-dir fairseq_ki", f"--user-dir {package}")
+
+
+def findings_of(text: str) -> dict[str, _findings.Finding]:
+    return {finding.name: finding for finding in _doctor_command.check_command(text)}
+
+
+def test_a_planned_training_that_fits(command, tmp_path):
+    found = findings_of(f"fairseq-train {command} --update-freq 4 --ki-store {tmp_path}")
+    assert {f.status for f in found.values()} == {"ok"}
+    assert found["world size"].found == (
+        "1 rank(s) on the CPU, joined by gloo, 1 x 8 x 4 = 32 samples an update"
+    )
+    assert "GiB free" in found["disk"].found
+    assert str(tmp_path) in found["store"].found
+    assert not (tmp_path / "save").exists()
+    assert list(_doctor_command.check_command(None)) == []
+
+
+def test_a_planned_training_under_torchrun(command, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "7")  # the doctor's own, and not the planned run's
+    found = findings_of(f"torchrun --nproc-per-node 2 --nnodes=3 -m fairseq_cli.train {command}")
+    assert found["world size"].found.startswith("6 rank(s) on the CPU")
+    assert os.environ["WORLD_SIZE"] == "7"
+
+
+@pytest.mark.parametrize(
+    ("front", "extra", "name", "words"),
+    [
+        ("fairseq-train", "--fp16", "number format", "--fp16 needs a CUDA device"),
+        ("fairseq-train", "--distributed-world-size 2", "world size", "torchrun --nproc-per-node"),
+        (
+            "torchrun --nproc-per-node=4 -m fairseq_cli.train",
+            "--distributed-world-size 2",
+            "world size",
+            "starts 4 processes, --distributed-world-size says 2",
+        ),
+        ("fairseq-train", "--ki-teecher x", "command", "unrecognized arguments: --ki-teecher x"),
+        ("fairseq-train", "--arch nosuch", "command", "invalid choice: 'nosuch'"),
+    ],
+)
+def test_what_of_a_planned_training_will_not_work(front, extra, name, words, command):
+    finding = findings_of(f"{front} {command} {extra}")[name]
+    assert finding.status == "problem"
+    assert words in finding.found
+    assert finding.mend
+
+
+def test_a_planned_training_for_which_the_disk_is_too_small(command, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: types.SimpleNamespace(free=10**6))
+    finding = findings_of(f"fairseq-train {command} --encoder-embed-dim 512")["checkpoints"]
+    assert finding.status == "problem"
+    assert "--no-epoch-checkpoints" in finding.mend
+
+
+def test_the_size_of_a_checkpoint_is_about_right(data_bin, fairseq_train, tmp_path):
+    extra = "--task ki_mlm --criterion ki --max-update 1 --encoder-embed-dim 256"
+    run = fairseq_train(data_bin, tmp_path, extra)
+    cfg = run.state()["cfg"]
+    guess = _doctor_command.checkpoint_bytes(
+        types.SimpleNamespace(model=cfg["model"], task=types.SimpleNamespace(**cfg["task"]))
+    )
+    assert 0.7 < guess / (tmp_path / "checkpoint_last.pt").stat().st_size < 1.1
+
+
+def test_a_command_of_another_program_is_refused():
+    with pytest.raises(ValueError, match="expected 'fairseq-train DATA ...'"):
+        findings_of("python train.py")

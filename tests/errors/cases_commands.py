@@ -1,0 +1,137 @@
+"""fairseq-ki: logits, experiment, report, forecast."""
+
+import os
+
+from cases_training import shard
+from refusals import Case, files, flip, spoiled
+from world import CAPTURE
+
+WRITE = f"fairseq-ki logits write {{data}} --teacher {{teacher}} --out o {CAPTURE}"
+SAMPLED = WRITE.replace("topk --k 5", "sampled")
+AUDIT = "fairseq-ki logits audit {data} --teacher {teacher} --tokens-per-sample 32"
+EXPERIMENT = "fairseq-ki experiment r.yaml --out out"
+REPORT = "fairseq-ki report"
+FORECAST = "fairseq-ki forecast --student roberta_base --teacher 2x128"
+
+RUNS = "name: x\ndata: d\nruns:\n"
+GOOD = f"{RUNS}  a: {{options: {{arch: roberta}}}}\n"
+BOMB = "\n".join(
+    f"{name}: &{name} [{', '.join([before] * 9)}]"
+    for name, before in zip("abcdefgh", ("x", *(f"*{name}" for name in "abcdefg")))
+)
+LOG = "\n".join(
+    f'{{"epoch": 1, "update": {u / 10}, "loss": "6.0", "ppl": "64", "num_updates": "{u}", '
+    f'"lr": "0.1", "wall": "{u}"}}'
+    for u in range(1, 5)
+)
+
+
+def recipe(text: str | bytes, more: dict[str, str] | None = None):
+    return files({"r.yaml": text} | (more or {}))
+
+
+LOGITS = [
+    Case("logits-parameter-of-another", f"{WRITE} --draws 5"),
+    Case("logits-k", f"{WRITE} --k 500"),
+    Case("logits-p", WRITE.replace("topk --k 5", "topp --k 5 --p 2")),
+    Case("logits-draws", f"{SAMPLED} --draws 0"),
+    Case("logits-tau", f"{SAMPLED} --tau 0"),
+    Case("logits-mask-epochs", f"{WRITE} --mask-epochs 0"),
+    Case("logits-mask-epochs-causal", f"{WRITE} --task ki_lm --mask-epochs 2"),
+    Case("logits-samples-per-shard", f"{WRITE} --samples-per-shard 0"),
+    Case("logits-workers", f"{WRITE} --workers 0"),
+    Case("logits-batch-size", f"{WRITE} --batch-size 0"),
+    Case("logits-device", f"{WRITE} --device cuda"),
+    Case("logits-split", f"{WRITE} --split nosuch"),
+    Case("logits-out-file", WRITE, files({"o": ""})),
+    Case("logits-finished", f"{WRITE} --out {{store}}"),
+    Case("logits-other-settings", f"{WRITE} --out {{store}} --k 7"),
+    Case("data-missing", WRITE.replace("{data}", "nowhere")),
+    Case("mask-prob", f"{WRITE} --mask-prob 1"),
+    Case("teacher-missing", f"{WRITE} --teacher none.pt"),
+    Case("teacher-unsafe", f"{WRITE} --teacher {{bomb}}"),
+    Case("logits-verify", "fairseq-ki logits verify s",
+         spoiled("store", "s", lambda s: flip(shard(s), -20)), status=1),
+    Case("store-shard-missing", "fairseq-ki logits verify s",
+         spoiled("store", "s", lambda s: os.remove(shard(s))), status=1),
+    Case("logits-info-missing", "fairseq-ki logits info none"),
+    Case("audit-encoding", f"{AUDIT} --encodings nosuch"),
+    Case("audit-value", f"{AUDIT} --encodings topk:k=x"),
+    Case("audit-parameter", f"{AUDIT} --encodings topk:z=3"),
+    Case("audit-rows", f"{AUDIT} --rows 0"),
+]  # fmt: skip
+
+EXPERIMENTS = [
+    Case("recipe-missing", EXPERIMENT.replace("r.yaml", "none.yaml")),
+    Case("recipe-bytes", EXPERIMENT, recipe(b"\xff\xfe")),
+    Case("recipe-syntax", EXPERIMENT, recipe("a: [")),
+    Case("recipe-tag", EXPERIMENT, recipe("!!python/object/apply:os.system ['touch executed']")),
+    Case("recipe-tag", EXPERIMENT, recipe("name: !!python/name:os.system x\n")),
+    Case("recipe-tag", EXPERIMENT, recipe("!!python/object/new:subprocess.Popen [[touch, x]]")),
+    Case("recipe-bomb", EXPERIMENT, recipe(BOMB)),
+    Case("recipe-deep", EXPERIMENT, recipe("a: " + "[" * 2000 + "]" * 2000)),
+    Case("recipe-deep", EXPERIMENT, recipe("a: &a [*a]\n")),
+    Case("recipe-no-mapping", EXPERIMENT, recipe("")),
+    Case("recipe-no-mapping", EXPERIMENT, recipe("- a")),
+    Case("recipe-key-twice", EXPERIMENT, recipe("name: x\nname: y\n")),
+    Case("recipe-key-unknown", EXPERIMENT, recipe(f"{GOOD}colour: red\n")),
+    Case("recipe-type", EXPERIMENT, recipe("name: 3\ndata: d\nruns: {}\n")),
+    Case("recipe-date", EXPERIMENT, recipe("name: 2001-13-45\n")),
+    Case("recipe-no-run", EXPERIMENT, recipe(f"{RUNS}  {{}}\n")),
+    Case("recipe-no-seed", EXPERIMENT, recipe(f"{GOOD}seeds: []\n")),
+    Case("recipe-run-name", EXPERIMENT, recipe(f"{RUNS}  'a b': {{options: {{}}}}\n")),
+    Case("recipe-kind", EXPERIMENT, recipe(f"{RUNS}  a: {{kind: dance}}\n")),
+    Case("recipe-role", EXPERIMENT, recipe(f"{RUNS}  a: {{role: king, options: {{}}}}\n")),
+    Case("recipe-option", EXPERIMENT, recipe(f"{RUNS}  a: {{options: {{save-dir: x}}}}\n")),
+    Case("recipe-placeholder", EXPERIMENT,
+         recipe(f"{RUNS}  a: {{options: {{arch: '{{nope}}'}}}}\n")),
+    Case("recipe-circle", EXPERIMENT,
+         recipe(f"{RUNS}  a: {{needs: [b], options: {{}}}}\n  b: {{needs: [a], options: {{}}}}\n")),
+    Case("recipe-extends", EXPERIMENT, recipe(f"{RUNS}  a: {{extends: b, options: {{}}}}\n")),
+    Case("recipe-teacher-uncounted", EXPERIMENT,
+         recipe(f"{RUNS}  a: {{options: {{ki-teacher: '{{runs.b}}/x'}}}}\n"
+                f"  b: {{options: {{}}}}\n")),
+    Case("recipe-compare", EXPERIMENT,
+         recipe(f"{GOOD}compare: [{{inherited: a, alone: c}}]\n")),
+    Case("experiment-scale", f"{EXPERIMENT} --scale big", recipe(GOOD)),
+    Case("experiment-shorten", f"{EXPERIMENT} --shorten 0", recipe(GOOD)),
+    Case("experiment-shorten", f"{EXPERIMENT} --shorten nan", recipe(GOOD)),
+    Case("experiment-data", EXPERIMENT, recipe(GOOD)),
+    Case("experiment-out-file", f"{EXPERIMENT} --data {{data}}", recipe(GOOD, {"out": ""})),
+    Case("experiment-foreign-folder", f"{EXPERIMENT} --data {{data}}",
+         recipe(GOOD, {"out/a/seed1/x": ""})),
+    Case("experiment-changed", f"{EXPERIMENT} --data {{data}}",
+         recipe(GOOD, {"out/a/seed1/started.json": '{"signature": "x", "words": ["y"]}'})),
+    Case("experiment-note-damaged", f"{EXPERIMENT} --data {{data}}",
+         recipe(GOOD, {"out/a/seed1/started.json": '{"signature'})),
+    Case("experiment-note-damaged", f"{EXPERIMENT} --data {{data}}",
+         recipe(GOOD, {"out/a/seed1/started.json": "[1]"})),
+]  # fmt: skip
+
+REPORTS = [
+    Case("report-missing", f"{REPORT} nowhere"),
+    Case("report-folder", f"{REPORT} ."),
+    Case("report-log", f"{REPORT} x.log", files({"x.log": "hello"})),
+    Case("report-log", f"{REPORT} x.log", files({"x.log": b"\x00\xff" * 100})),
+    Case("report-json", f"{REPORT} results.json", files({"results.json": "{"})),
+    Case("report-json", f"{REPORT} results.json", files({"results.json": b"\xff"})),
+    Case("report-json-deep", f"{REPORT} results.json", files({"results.json": "[" * 100000})),
+    Case("report-format", f"{REPORT} results.json", files({"results.json": "[]"})),
+    Case("report-fields", f"{REPORT} results.json",
+         files({"results.json": '{"format": "fairseq_ki.results/1"}'})),
+    Case("report-compare", f"{REPORT} x.log --compare a b", files({"x.log": LOG})),
+    Case("report-same-name", f"{REPORT} x.log x.log", files({"x.log": LOG})),
+    Case("report-over-source", f"{REPORT} x.log --markdown x.log", files({"x.log": LOG})),
+    Case("report-under-file", f"{REPORT} x.log --out x.log/y.html", files({"x.log": LOG})),
+    Case("forecast-model", f"{FORECAST} --student nosuch"),
+    Case("forecast-heads", f"{FORECAST} --student 2x127x9x4"),
+    Case("forecast-kind", f"{FORECAST} --task ki_lm"),
+    Case("forecast-number", f"{FORECAST} --updates 0"),
+    Case("forecast-mask-prob", f"{FORECAST} --mask-prob nan"),
+    Case("forecast-distinct", f"{FORECAST} --distinct 99"),
+    Case("teacher-other-file", f"{FORECAST} --student {{data}}/dict.txt"),
+    Case("teacher-unsafe", f"{FORECAST} --student {{bomb}}"),
+    Case("verb-unknown", "fairseq-ki nosuch"),
+]  # fmt: skip
+
+CASES = LOGITS + EXPERIMENTS + REPORTS

@@ -1,0 +1,129 @@
+"""Mixtures, conversion, growth, lineage and fine-tuning."""
+
+from cases_training import PLAIN, TAUGHT
+from refusals import Case, Prepare, files
+
+MIXED = f"{PLAIN} --ki-mixture m.yaml --ki-steps 2"
+TO_HF = "fairseq-ki convert to-hf {teacher} --spm {spm}/spm.model --out o"
+FROM_HF = "fairseq-ki convert from-hf d --out o/c.pt"
+GROW = "fairseq-ki grow --from {teacher} --arch 2x32x64x2 --out g.pt"
+LINEAGE = "fairseq-ki lineage"
+FINETUNE = "fairseq-ki finetune {teacher} --data d --out o --cpu"
+
+ROBERTA = (
+    '{"model_type": "roberta", "vocab_size": 65, "hidden_size": 16, "num_hidden_layers": 1, '
+    '"num_attention_heads": 2, "intermediate_size": 32, "max_position_embeddings": 34, '
+    '"pad_token_id": 1, "type_vocab_size": 1}'
+)
+REMOTE_CODE = {
+    "d/config.json": '{"model_type": "roberta", "auto_map": {"AutoModel": "evil.Model"}}',
+    "d/evil.py": "open('executed', 'w')",
+}
+TASK = files({"d/a/train.jsonl": "x\n"})
+
+
+def mixture(text: str) -> Prepare:
+    """``m.yaml`` with one domain, ``a``, or with a text that begins with its own keys."""
+
+    def prepare(world, folder):
+        whole = text if "domains" in text or not text.startswith("{") else f"domains: {{a: {text}}}"
+        (folder / "m.yaml").write_text(world.fill(whole))
+
+    return prepare
+
+
+def taught(teacher: str) -> Prepare:
+    return mixture(f"{{data: '{{data}}', teachers: [{teacher}]}}")
+
+
+def other_dictionary(world, folder):
+    data = world.copy("data", folder / "d")
+    (data / "dict.txt").write_text("a 1\n")
+    second = "b: {data: '{data}', teachers: [{checkpoint: '{teacher}'}]}"
+    mixture(f"domains: {{a: {{data: d}}, {second}}}")(world, folder)
+
+
+MIXTURES = [
+    Case("mixture-missing", MIXED),
+    Case("mixture-no-mapping", MIXED, mixture("")),
+    Case("mixture-no-domain", MIXED, mixture("domains: {}")),
+    Case("mixture-tag", MIXED, mixture("!!python/object/apply:os.system ['touch executed']")),
+    Case("mixture-key", MIXED, mixture("domains: {a: {data: '{data}'}}\ncolour: 3\n")),
+    Case("mixture-weight", MIXED, mixture("{data: '{data}', weight: -1}")),
+    Case("mixture-weight", MIXED, mixture("{data: '{data}', weight: .nan}")),
+    Case("mixture-weights-all-0", MIXED, mixture("{data: '{data}', weight: 0}")),
+    Case("mixture-data", MIXED, mixture("{data: nowhere}")),
+    Case("mixture-dictionary", MIXED, other_dictionary),
+    Case("mixture-name", MIXED, mixture("domains: {a b: {data: '{data}'}}")),
+    Case("mixture-teacher-missing", MIXED, taught("{checkpoint: none.pt}")),
+    Case("mixture-teacher-none", MIXED, taught("{}")),
+    Case("mixture-teacher-two", MIXED, taught("{checkpoint: '{teacher}', store: '{store}'}")),
+    Case("mixture-teacher-weights", MIXED, taught("{checkpoint: '{teacher}', weight: 0}")),
+    Case("teacher-causal-for-masked", MIXED, taught("{checkpoint: '{causal}'}")),
+    Case("teacher-unsafe", MIXED, taught("{checkpoint: '{bomb}'}")),
+    Case("hf-directory", MIXED, taught("{checkpoint: 'hf:nowhere'}")),
+    Case("store-missing", MIXED, taught("{store: nowhere}")),
+    Case(
+        "mixture-and-teacher", f"{TAUGHT} --ki-mixture m.yaml", taught("{checkpoint: '{teacher}'}")
+    ),
+    Case("teacher-forgotten", MIXED, mixture("{data: '{data}'}")),
+]
+
+CONVERSIONS = [
+    Case("convert-checkpoint", TO_HF.replace("{teacher}", "none.pt")),
+    Case("teacher-unsafe", TO_HF.replace("{teacher}", "{bomb}")),
+    Case("convert-spm-missing", TO_HF.replace("{spm}/spm.model", "none")),
+    Case("convert-spm-other", TO_HF.replace("spm.model", "dict.txt")),
+    Case("convert-pieces", TO_HF),
+    Case("convert-out", TO_HF, files({"o/x": ""})),
+    Case("convert-dictionary", f"{TO_HF} --dict none"),
+    Case("convert-head", f"{TO_HF} --head x"),
+    Case("hf-directory", FROM_HF),
+    Case("hf-directory", f"{PLAIN} --ki-teacher hf:nowhere --ki-steps 2", status=1),
+    Case("hf-json", FROM_HF, files({"d/config.json": "{"})),
+    Case("hf-json-object", FROM_HF, files({"d/config.json": "[]"})),
+    Case("hf-json", FROM_HF, files({"d/config.json": "[" * 100_000})),
+    Case("hf-model-type", FROM_HF, files({"d/config.json": '{"model_type": "t5"}'})),
+    Case("hf-remote-code", FROM_HF, files(REMOTE_CODE)),
+    Case("hf-remote-code", f"{PLAIN} --ki-teacher hf:d --ki-steps 2", files(REMOTE_CODE)),
+    Case("hf-no-weights", FROM_HF, files({"d/config.json": ROBERTA})),
+    Case("hf-bin", FROM_HF, files({"d/config.json": ROBERTA, "d/pytorch_model.bin": "x"})),
+    Case("hf-bin-other", f"{FROM_HF} --allow-bin",
+         files({"d/config.json": ROBERTA, "d/pytorch_model.bin": "x"})),
+    Case("hf-safetensors", FROM_HF, files({"d/config.json": ROBERTA, "d/model.safetensors": "x"})),
+    Case("hf-index", FROM_HF, files({
+        "d/config.json": ROBERTA,
+        "d/model.safetensors.index.json": '{"weight_map": {"a": "../../x"}}'})),
+    Case("convert-text", "fairseq-ki convert encode d none --out y",
+         files({"d/config.json": "{}"})),
+]  # fmt: skip
+
+GROWTHS = [
+    Case("teacher-missing", GROW.replace("{teacher}", "none.pt")),
+    Case("teacher-unsafe", GROW.replace("{teacher}", "{bomb}")),
+    Case("teacher-other-file", GROW.replace("{teacher}", "{data}/dict.txt")),
+    Case("forecast-model", GROW.replace("2x32x64x2", "nosuch")),
+    Case("grow-smaller", GROW.replace("2x32x64x2", "2x8x8x2")),
+    Case("grow-layers", f"{GROW} --encoder-layers 0"),
+    Case("grow-option", f"{GROW} --nosuch 3"),
+    Case("grow-out", GROW, files({"g.pt": ""})),
+    Case("teacher-dictionary-no-file", f"{GROW} --dict none"),
+    Case("lineage-missing", f"{LINEAGE} none.pt"),
+    Case("teacher-unsafe", f"{LINEAGE} {{bomb}}"),
+    Case("lineage-json", f"{LINEAGE} x.json", files({"x.json": "{"})),
+    Case("lineage-json-object", f"{LINEAGE} x.json", files({"x.json": "[]"})),
+]
+
+FINETUNINGS = [
+    Case("finetune-data", FINETUNE),
+    Case("finetune-checkpoint", FINETUNE.replace("{teacher}", "none.pt"), TASK),
+    Case("teacher-unsafe", FINETUNE.replace("{teacher}", "{bomb}"), TASK),
+    Case("finetune-spm", f"{FINETUNE} --data-bin {{data}}", TASK),
+    Case("finetune-task", f"{FINETUNE} --tasks nosuch", TASK),
+    Case("finetune-lr", f"{FINETUNE} --lr 0", TASK),
+    Case("finetune-epochs", f"{FINETUNE} --epochs 0", TASK),
+    Case("finetune-max-train", f"{FINETUNE} --max-train 0", TASK),
+    Case("finetune-metric", f"{FINETUNE} --metric a=foo", TASK),
+]
+
+CASES = MIXTURES + CONVERSIONS + GROWTHS + FINETUNINGS

@@ -1,0 +1,166 @@
+"""fairseq-train with the plug-in: data, teachers, checkpoints, stores."""
+
+import os
+import shutil
+from pathlib import Path
+
+import torch
+from refusals import Case, cut, files, flip, link, model_options, spoiled, teacher
+from world import CAUSAL, STUDENT, TRAINING, RunsShell
+
+PLAIN = f"fairseq-train {{data}} --user-dir {{package}} --task ki_mlm {STUDENT} {TRAINING}"
+TAUGHT = f"{PLAIN} --ki-teacher {{teacher}} --ki-steps 2"
+OTHER = f"{PLAIN} --ki-teacher t/c.pt --ki-steps 2"
+LM = f"fairseq-train {{data}} --user-dir {{package}} --task ki_lm {CAUSAL} {TRAINING}"
+STORED = f"{PLAIN} --ki-store s --ki-steps 2"
+ELSEWHERE = TAUGHT.replace("{data}", "d")
+
+
+def shard(store: Path) -> Path:
+    return next(store.glob("*.rows"))
+
+
+def no_dictionary(world, folder):
+    def elsewhere(state):
+        state["cfg"]["task"]["data"] = "/nowhere"
+
+    world.altered("teacher", folder / "t" / "c.pt", elsewhere)
+    os.remove(folder / "t" / "dict.txt")
+
+
+def other_dictionary(world, folder):
+    world.altered("teacher", folder / "t" / "c.pt", lambda state: None)
+    (folder / "t" / "dict.txt").write_text("a 1\nb 1\n")
+
+
+def not_finite(state):
+    name = next(key for key in state["model"] if key.endswith("embed_tokens.weight"))
+    state["model"][name][0, 0] = torch.inf
+
+
+def other_text(world, folder):
+    data = world.copy("data", folder / "d")
+    world.copy("store", folder / "s")
+    for kind in ("bin", "idx"):
+        shutil.copy(data / f"valid.{kind}", data / f"train.{kind}")
+
+
+def other_dictionary_in_save_dir(world, folder):
+    (folder / "save").mkdir()
+    (folder / "save" / "dict.txt").write_text("a 1\n")
+
+
+def alter_text(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
+CASES = [
+    Case("user-dir-renamed", TAUGHT.replace("{package}", "plugin"),
+         lambda world, folder: (folder / "plugin").symlink_to(world.names["package"])),
+    Case("data-missing", TAUGHT.replace("{data}", "nowhere")),
+    Case("data-missing", ELSEWHERE, lambda world, folder: (folder / "d").mkdir()),
+    Case("data-dictionary", ELSEWHERE, spoiled("data", "d", lambda d: (d / "dict.txt").write_bytes(
+        b"\xff\xfe"))),
+    Case("data-dictionary", ELSEWHERE,
+         spoiled("data", "d", lambda d: (d / "dict.txt").write_text("a b c\n"))),
+    Case("data-split-missing", ELSEWHERE,
+         spoiled("data", "d", lambda d: os.remove(d / "train.idx"))),
+    Case("data-index-damaged", ELSEWHERE,
+         spoiled("data", "d", lambda d: cut(d / "train.idx", 999))),
+    Case("data-tokens-damaged", ELSEWHERE,
+         spoiled("data", "d", lambda d: cut(d / "train.bin", 999))),
+    Case("mask-prob", f"{TAUGHT} --mask-prob 0"),
+    Case("mask-prob", f"{TAUGHT} --mask-prob 2"),
+    Case("mask-shares", f"{TAUGHT} --random-token-prob 0.95"),
+    Case("mask-whole-words", f"{PLAIN} --mask-whole-words"),
+    Case("tokens-per-sample", f"{TAUGHT} --max-positions 8"),
+    Case("tokens-per-sample", f"{TAUGHT} --tokens-per-sample 0"),
+    Case("batch-size-missing", TAUGHT.replace("--batch-size 8", "")),
+    # a teacher
+    Case("teacher-missing", f"{PLAIN} --ki-teacher none.pt --ki-steps 2"),
+    Case("teacher-missing", OTHER,
+         lambda world, folder: (folder / "t" / "c.pt").mkdir(parents=True)),
+    Case("teacher-empty", OTHER, files({"t/c.pt": ""})),
+    Case("teacher-cut-short", OTHER, spoiled("teacher", "t/c.pt", lambda path: cut(path, 20000))),
+    Case("teacher-other-file", OTHER, files({"t/c.pt": "hello"})),
+    Case("teacher-other-file", OTHER, files({"t/c.pt": "good morning, how are you?"})),
+    Case("teacher-of-another-library", OTHER, teacher(lambda state: state["model"])),
+    Case("teacher-unsafe", OTHER, teacher(lambda state: state.update(extra=RunsShell()))),
+    Case("teacher-without-options", OTHER, teacher(lambda state: state.pop("cfg") and None)),
+    Case("teacher-options-damaged", OTHER,
+         teacher(lambda state: state.pop("optimizer_history") and None)),
+    Case("teacher-no-weights", OTHER, teacher(lambda state: state.update(model=[1]))),
+    Case("teacher-other-weights", OTHER, teacher(model_options(encoder_layers=3))),
+    Case("teacher-architecture", OTHER, teacher(model_options(_name="nonsense", arch="nonsense"))),
+    Case("teacher-impossible-options", OTHER, teacher(model_options(encoder_attention_heads=0))),
+    Case("teacher-impossible-options", OTHER, teacher(model_options(encoder_layers="many"))),
+    Case("teacher-impossible-options", OTHER, teacher(model_options(encoder_embed_dim=10**9))),
+    Case("teacher-not-finite", OTHER, teacher(not_finite)),
+    Case("teacher-causal-for-masked", TAUGHT.replace("{teacher}", "{causal}")),
+    Case("teacher-masked-for-causal", f"{LM} --ki-teacher {{teacher}} --ki-steps 2"),
+    Case("teacher-positions", TAUGHT.replace("{teacher}", "{short}")),
+    Case("teacher-dictionary-missing", OTHER, no_dictionary),
+    Case("teacher-dictionary-no-file", f"{TAUGHT} --ki-teacher-dict none.txt"),
+    Case("teacher-dictionary-damaged", f"{TAUGHT} --ki-teacher-dict d.txt",
+         files({"d.txt": b"\xff"})),
+    Case("teacher-dictionary-differs", OTHER, other_dictionary),
+    Case("teacher-and-store", f"{TAUGHT} --ki-store {{store}}"),
+    Case("teacher-forgotten", f"{PLAIN} --ki-steps 2"),
+    Case("teacher-dictionary-alone", f"{PLAIN} --ki-teacher-dict x"),
+    Case("teacher-dtype-alone", f"{STORED} --ki-store {{store}} --ki-teacher-dtype fp16"),
+    Case("teacher-ignored", f"{PLAIN} --ki-teacher {{teacher}} --criterion masked_lm"),
+    Case("criterion-without-task", PLAIN.replace("ki_mlm", "masked_lm")),
+    Case("teacher-host-option", f"{TAUGHT} --skip-masking"),
+    Case("teacher-adaptive-softmax",
+         f"{LM} --ki-teacher {{causal}} --ki-steps 2 --adaptive-softmax-cutoff 20"),
+    # the rate
+    Case("steps-missing", f"{PLAIN} --ki-teacher {{teacher}}"),
+    Case("rate", f"{TAUGHT} --ki-rate 1.5"),
+    Case("rate", f"{TAUGHT} --ki-rate nan"),
+    Case("temperature", f"{TAUGHT} --ki-temperature 0"),
+    Case("temperature", f"{TAUGHT} --ki-temperature inf"),
+    Case("smoothing", f"{TAUGHT} --ki-label-smoothing 1"),
+    Case("window", f"{TAUGHT} --ki-stop-when-surpassed --ki-surpassed-window 0"),
+    Case("sentence-avg", f"{TAUGHT} --sentence-avg"),
+    Case("schedule-unknown", f"{TAUGHT} --ki-schedule cosinus", status=2),
+    Case("inheritance-over",
+         f"{TAUGHT} --ki-steps 1 --max-update 9 --restore-file {{student}}"),
+    # checkpoints and the machine
+    Case("restore-missing", f"{TAUGHT} --restore-file none.pt"),
+    Case("restore-architecture", f"{TAUGHT} --restore-file {{causal}}"),
+    Case("restore-architecture", f"{TAUGHT} --finetune-from-model {{causal}}"),
+    Case("restore-criterion", f"{TAUGHT} --restore-file {{student}} --criterion masked_lm".replace(
+        "--ki-teacher {teacher} --ki-steps 2", "")),
+    Case("finetune-missing", f"{TAUGHT} --finetune-from-model none.pt"),
+    Case("last-damaged", TAUGHT, files({"save/checkpoint_last.pt": ""})),
+    Case("save-dir-of-other-data", TAUGHT, other_dictionary_in_save_dir),
+    Case("save-dir-a-file", TAUGHT, files({"save": ""})),
+    Case("fp16-on-cpu", f"{TAUGHT} --fp16"),
+    Case("world-size-on-cpu", f"{TAUGHT} --distributed-world-size 2"),
+    Case("init-method-on-cpu",
+         f"{TAUGHT} --distributed-world-size 2 --distributed-init-method tcp://localhost:1"),
+    Case("betas", f"{TAUGHT} --optimizer ki_adam --adam-betas 0.9"),
+    # a store
+    Case("store-missing", STORED),
+    Case("store-missing", STORED, spoiled("store", "s", lambda s: os.remove(s / "manifest.json"))),
+    Case("store-shard-missing", STORED, spoiled("store", "s", lambda s: os.remove(shard(s)))),
+    Case("store-shard-damaged", STORED, spoiled("store", "s", lambda s: flip(shard(s), -20))),
+    Case("store-shard-cut-short", STORED, spoiled("store", "s", lambda s: cut(shard(s), 100))),
+    Case("store-header", STORED, spoiled("store", "s", lambda s: flip(shard(s), 3))),
+    Case("store-manifest-damaged", STORED,
+         spoiled("store", "s", lambda s: flip(s / "manifest.json", 200))),
+    Case("store-manifest-altered", STORED, spoiled("store", "s", lambda s: alter_text(
+        s / "manifest.json", '"mask_prob": 0.15', '"mask_prob": 0.16'))),
+    Case("store-manifest-foreign", STORED, files({"s/manifest.json": "{}"})),
+    Case("store-link", STORED, spoiled("store", "s", lambda s: link(shard(s)))),
+    Case("store-settings", f"{STORED} --ki-store {{store}} --mask-prob 0.2"),
+    Case("store-seed", f"{STORED} --ki-store {{store}} --seed 2"),
+    Case("store-task", f"{LM} --ki-store {{store}} --ki-steps 2"),
+    Case("store-data", STORED.replace("{data}", "d"), other_text),
+    Case("store-temperature", f"{STORED} --ki-store {{drawn}} --ki-temperature 2"),
+    Case("store-no-tail", f"{STORED} --ki-store {{store}} --ki-temperature 1 --ki-tail"),
+    Case("tail-without-store", f"{TAUGHT} --ki-tail"),
+    Case("store-valid-teacher", f"{STORED} --ki-store {{store}} --ki-valid-teacher"),
+]  # fmt: skip
