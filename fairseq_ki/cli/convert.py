@@ -5,6 +5,8 @@ import importlib.util
 import sys
 from pathlib import Path
 
+from fairseq_ki.cli._quiet import quiet
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The verbs of this verb."""
@@ -76,7 +78,8 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError("conversion needs transformers, found none: pip install 'fairseq_ki[hf]'")
     import fairseq_ki  # noqa: F401  (registers the architectures, and safe reading of checkpoints)
 
-    return args.run_convert(args)
+    with quiet("fairseq", "hydra"):
+        return args.run_convert(args)
 
 
 def run_to_hf(args: argparse.Namespace) -> int:

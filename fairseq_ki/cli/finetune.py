@@ -1,11 +1,11 @@
 """``fairseq-ki finetune CHECKPOINT --data DIR --out DIR``."""
 
 import argparse
-import logging
 import math
 import sys
 from pathlib import Path
 
+from fairseq_ki.cli._quiet import quiet
 from fairseq_ki.downstream import driver
 from fairseq_ki.downstream.preparing import SUBSET_SEED
 from fairseq_ki.downstream.pretrained import read_pretrained
@@ -104,13 +104,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Exit status 0; 1 if a training failed; 130 if it was interrupted."""
-    logger = logging.getLogger("fairseq")
-    level = logger.level
-    logger.setLevel(logging.WARNING)  # it tells of every file it opens
-    try:
+    with quiet("fairseq"):
         return _run(args)
-    finally:
-        logger.setLevel(level)
 
 
 def _run(args: argparse.Namespace) -> int:

@@ -1,12 +1,12 @@
 """``fairseq-ki grow --from base.pt --arch roberta_large --out init.pt``: begin as the teacher."""
 
 import argparse
-import logging
 import os
 import shlex
 import sys
 from functools import partial
 
+from fairseq_ki.cli._quiet import quiet
 from fairseq_ki.evaluation.flops import sizes_of
 from fairseq_ki.evaluation.model_sizes import model_options, named_sizes
 from fairseq_ki.growth import (
@@ -66,8 +66,11 @@ def _keep_others(parse_known_args, args=None, namespace=None):
 
 
 def run(args: argparse.Namespace) -> int:
-    for name in ("fairseq_ki", "hydra"):  # they tell of every file they open
-        logging.getLogger(name).setLevel(logging.WARNING)
+    with quiet("fairseq_ki", "hydra"):
+        return _run(args)
+
+
+def _run(args: argparse.Namespace) -> int:
     check_free(args.out)
     _check_lineage(args.out)
     origin = read_origin(args.teacher, args.dict)

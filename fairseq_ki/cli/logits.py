@@ -2,11 +2,8 @@
 
 import argparse
 import json
-import logging
 import shutil
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,6 +14,7 @@ from fairseq_ki.capture.progress import Progress
 from fairseq_ki.capture.session import CaptureSettings, Session
 from fairseq_ki.cli import _logits_audit
 from fairseq_ki.cli._data_options import DataParser, data_settings
+from fairseq_ki.cli._quiet import quiet
 from fairseq_ki.compat.cpu_ranks import launched_ranks
 from fairseq_ki.store import ENCODINGS, Manifest, StoreWriter, verify
 
@@ -112,21 +110,8 @@ def _add_capture(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Exit status 0; 1 where verify finds damage."""
-    with _quiet("fairseq", "matplotlib"):  # they tell of every file they open
+    with quiet("fairseq", "hydra", "matplotlib"):
         return args.run_logits(args)
-
-
-@contextmanager
-def _quiet(*names: str) -> Iterator[None]:
-    loggers = [logging.getLogger(name) for name in names]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.WARNING)
-    try:
-        yield
-    finally:
-        for logger, level in zip(loggers, levels):
-            logger.setLevel(level)
 
 
 def encoding_parameters(args: argparse.Namespace) -> dict[str, Any]:
