@@ -54,6 +54,7 @@ class Problem:
     optimizer: str = "adam"
     precision: str = "fp32"  # or bf16, fp16
     device: str = "cpu"
+    micro_batches: int = 1  # of an update, which its samples are split over
 
     @property
     def tokens(self) -> int:
@@ -137,7 +138,7 @@ class Side:
         epoch = self.trainer.get_train_iterator(epoch=1, load_dataset=True)
         self.trainer.begin_epoch(1)
         batches = epoch.next_epoch_itr(fix_batches_to_gpus=False, shuffle=True)
-        self._batches = iter(iterators.GroupedIterator(batches, 1))
+        self._batches = iter(iterators.GroupedIterator(batches, problem.micro_batches))
         self.losses: list[float] = []
 
     def prepare(self, updates: int) -> float:
@@ -172,7 +173,8 @@ def training_config(problem: Problem, data: Path, case: Sequence[str]):
         *model_options(problem.student, problem.causal),
         *problem.blocks,
         "--dropout", "0.1", "--attention-dropout", "0.1",
-        "--batch-size", str(problem.batch), "--num-workers", str(problem.num_workers),
+        "--batch-size", str(problem.batch // problem.micro_batches),
+        "--update-freq", str(problem.micro_batches), "--num-workers", str(problem.num_workers),
         "--optimizer", problem.optimizer, "--adam-betas", "(0.9, 0.98)", "--adam-eps", "1e-6",
         "--weight-decay", "0.01", "--lr", "5e-4", "--clip-norm", "0",
         "--lr-scheduler", "polynomial_decay", "--warmup-updates", "100",

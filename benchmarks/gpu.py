@@ -51,7 +51,8 @@ def measure(
 ) -> list[dict]:
     """The cases of `step.py` in one precision, with utilisation."""
     problem = replace(problem, precision=precision)
-    results = step.measure(problem, step.cases(problem.causal), settings)
+    chosen = step.cases(problem.causal, micro_batches=problem.micro_batches, device=problem.device)
+    results = step.measure(problem, chosen, settings)
     return [
         {"precision": precision, **r, "utilisation": utilisation(problem, r, peak)} for r in results
     ]

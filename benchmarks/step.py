@@ -66,7 +66,7 @@ class Case:
     target: float | None = None
 
 
-def cases(causal: bool, k: int = 10) -> list[Case]:
+def cases(causal: bool, k: int = 10, micro_batches: int = 1, device: str = "cpu") -> list[Case]:
     """The plain one first. {teacher} and {store} are filled in."""
     ours = f"--task {'ki_lm' if causal else 'ki_mlm'} --criterion ki"
     plain = "masked_lm --criterion masked_lm"
@@ -75,7 +75,7 @@ def cases(causal: bool, k: int = 10) -> list[Case]:
     live = f"{ours} --ki-teacher {{teacher}} --ki-steps"
     store = f"{ours} --ki-steps 1000000 --ki-store {{store}}"
     topk, sampled = f"topk --k {k}", "sampled --draws 50"
-    return [
+    made = [
         Case("plain", f"--task {plain}"),
         Case("ki, no teacher", ours),
         Case("live teacher", f"{live} 1000000", True, target=1.20 if causal else 1.10),
@@ -84,6 +84,12 @@ def cases(causal: bool, k: int = 10) -> list[Case]:
         Case("sampled store", f"{store} --ki-temperature 1", encoding=sampled, target=1.04),
         Case("after alpha = 0", f"{live} 1", target=1.01),
     ]
+    together = f"{live} 1000000 --ki-teacher-batches {micro_batches}"
+    if micro_batches > 1:
+        made.append(Case(f"live teacher, {micro_batches} at once", together, True))
+    if device == "cuda":
+        made.append(Case("live teacher, own stream", f"{together} --ki-teacher-stream", True))
+    return made
 
 
 def capture(problem: Problem, data: Path, encoding: str, threads: int) -> None:
@@ -213,6 +219,7 @@ def add_problem(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--vocabulary", type=int, default=8000)
     parser.add_argument("--tokens-per-sample", type=int, default=128)
     parser.add_argument("--batch", type=int, default=32, help="samples per update")
+    parser.add_argument("--micro-batches", type=int, default=1, help="that an update is split into")
     parser.add_argument("--optimizer", choices=("adam", "ki_adam"), default="adam")
     parser.add_argument("--num-workers", type=int, default=1, help="of each case's loader")
 
@@ -253,6 +260,7 @@ def problem_of(args: argparse.Namespace, causal: bool) -> Problem:
         updates=WARM_UP + max(args.turns, MEMORY_UPDATES) + 1,
         num_workers=args.num_workers,
         optimizer=args.optimizer,
+        micro_batches=args.micro_batches,
     )
 
 
@@ -278,9 +286,9 @@ def main(argv: list[str] | None = None) -> None:
         kind = "causal" if causal else "masked"
         if args.model not in (kind, "both"):
             continue
-        plain, *others = cases(causal, args.k)
-        wanted = [c for c in others if not args.cases or any(w in c.name for w in args.cases)]
         problem = problem_of(args, causal)
+        plain, *others = cases(causal, args.k, problem.micro_batches)
+        wanted = [c for c in others if not args.cases or any(w in c.name for w in args.cases)]
         memory = not args.no_memory
         settings = Settings(args.turns, args.threads, args.prepared, memory, args.clock)
         results = measure(problem, [plain, *wanted], settings)
@@ -300,7 +308,8 @@ def heading(problem: Problem) -> str:
     share = problem.teacher_flops / (problem.student_flops / 3)
     return (
         f"{kind}: student {problem.student}, teacher {problem.teacher} ({share:.0%} of its forward "
-        f"FLOPs), vocabulary {problem.vocabulary:,}, {problem.tokens:,} tokens per update, "
+        f"FLOPs), vocabulary {problem.vocabulary:,}, {problem.tokens:,} tokens per update "
+        f"in {problem.micro_batches} micro-batches, "
         f"{problem.num_workers} loader workers, --optimizer {problem.optimizer}"
     )
 

@@ -38,6 +38,7 @@ from fairseq_ki.capture.settings import DataSettings, build_task
 from fairseq_ki.capture.teacher import TeacherPass
 from fairseq_ki.capture.writing import write_shards
 from fairseq_ki.models.ki_teacher import KITeacher
+from fairseq_ki.objective.positions import Positions
 from fairseq_ki.store import Encoding, Plan, Sampled, Split, StoreWriter, TopK
 
 PAPER_VOCABULARY = 50265
@@ -202,7 +203,8 @@ def _bare(running: TeacherPass, prepared, *_) -> tuple[float, float]:
     with torch.no_grad():
         for batch in prepared:
             net_input = {k: v.to(running.device) for k, v in batch.net_input.items()}
-            F.linear(*running.model.head_input(net_input, batch.rows.to(running.device)))
+            rows = Positions.where(batch.rows).to(running.device)
+            F.linear(*running.model.head_input(net_input, rows))
     if running.device.type == "cuda":
         torch.cuda.synchronize()
     wall, cpu = _clocks()

@@ -12,6 +12,7 @@ from torch import Tensor
 from fairseq_ki.capture.samples import Batch, Sample
 from fairseq_ki.capture.scores import Scores, score
 from fairseq_ki.models.ki_teacher import KITeacher
+from fairseq_ki.objective.positions import Positions
 
 # Elements of one (n, V) block, and on a CPU rows of it: large enough for good matrix products,
 # small enough for the processor's cache and for the allocator to hand the same memory out again.
@@ -52,7 +53,7 @@ class TeacherPass:
         Last layer and head run on the rows alone, and no (N, V) block exists in full.
         """
         net_input = {name: value.to(self.device) for name, value in batch.net_input.items()}
-        rows = batch.rows.to(self.device)
+        rows = Positions.where(batch.rows).to(self.device)
         hidden, weight, bias = self.model.head_input(net_input, rows, rows_alone=True)
         most = max(16, _CHUNK.get(self.device.type, 1 << 27) // weight.size(0))
         most = min(most, _ROWS.get(self.device.type, most))

@@ -20,7 +20,6 @@ class _Look(NamedTuple):
     found: Tensor  # () bool on the CPU, filled by the time of the event
     event: torch.cuda.Event
     bad: Tensor
-    rows: Tensor
     ids: Tensor
     update: int
     teacher: Callable[[], str]
@@ -42,15 +41,12 @@ class BadRowsWatch:
         self._warned = False
         self._pending: list[_Look] = []
 
-    def look(
-        self, bad: Tensor, rows: Tensor, ids: Tensor, update: int, teacher: Callable[[], str]
-    ) -> None:
+    def look(self, bad: Tensor, ids: Tensor, update: int, teacher: Callable[[], str]) -> None:
         """Take one micro-batch.
 
         Args:
             bad: (N,) bool, of the objective.
-            rows: (B, T) bool, whose N True positions the rows are, in row-major order.
-            ids: (B,) of the samples.
+            ids: (N,) of the rows' samples.
             update: how many were made before this one.
             teacher: says who teaches; asked only if there is something to report.
 
@@ -61,7 +57,7 @@ class BadRowsWatch:
             return
         if not bad.is_cuda:
             if bad.any():
-                self._report(bad, rows, ids, update, teacher)
+                self._report(bad, ids, update, teacher)
             return
         while self._pending and self._pending[0].event.query():
             look = self._pending.pop(0)
@@ -71,7 +67,7 @@ class BadRowsWatch:
         found.copy_(bad.any(), non_blocking=True)
         event = torch.cuda.Event()
         event.record()
-        self._pending.append(_Look(found, event, bad, rows, ids, update, teacher))
+        self._pending.append(_Look(found, event, bad, ids, update, teacher))
 
     def finish(self) -> None:
         """Read what is still in the air, so that nothing is kept of a teacher that is let go.
@@ -85,10 +81,8 @@ class BadRowsWatch:
             if look.found:
                 self._report(*look[2:])
 
-    def _report(
-        self, bad: Tensor, rows: Tensor, ids: Tensor, update: int, teacher: Callable[[], str]
-    ) -> None:
-        samples = ids.to(rows.device)[rows.nonzero()[bad][:, 0].unique()].tolist()
+    def _report(self, bad: Tensor, ids: Tensor, update: int, teacher: Callable[[], str]) -> None:
+        samples = list(dict.fromkeys(ids[bad].tolist()))
         more = ", ..." if len(samples) > SHOWN else ""
         what = (
             f"{teacher()}: expected numbers, found NaN or infinite logits for {int(bad.sum())} of "

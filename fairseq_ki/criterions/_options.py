@@ -65,6 +65,13 @@ class KICriterionConfig(FairseqDataclass):
         default=False,
         metadata={"help": "run the teacher in validation too, to log its PPL and agreement"},
     )
+    ki_teacher_stream: bool = field(
+        default=False,
+        metadata={
+            "help": "on CUDA, run a live teacher on a stream of its own, beside the student's "
+            "forward pass; pays where neither fills the GPU"
+        },
+    )
     ki_skip_bad_rows: bool = field(
         default=False,
         metadata={

@@ -35,7 +35,9 @@ from fairseq_ki.models._heads import (
 from fairseq_ki.objective.dense import Terms, dense_terms
 from fairseq_ki.objective.divergence import check_smoothing
 from fairseq_ki.objective.fused import fused_terms, prefer_fused
+from fairseq_ki.objective.positions import Positions
 from fairseq_ki.teachers.router import DOMAIN, rows_by_domain
+from fairseq_ki.teachers.side_stream import SideStream
 
 
 @register_criterion("ki", dataclass=KICriterionConfig)
@@ -64,6 +66,7 @@ class KICriterion(FairseqCriterion):
         self.label_smoothing = cfg.ki_label_smoothing
         self.head_outside = head_may_run_outside(cfg)
         self.clock = TeacherClock()
+        self.side_stream = SideStream(cfg.ki_teacher_stream)
         self.skip_bad_rows = cfg.ki_skip_bad_rows
         self.bad_rows = BadRowsWatch(cfg.ki_skip_bad_rows)
         self.host = CrossEntropyCriterion(task, sentence_avg=False)
@@ -77,7 +80,7 @@ class KICriterion(FairseqCriterion):
             logging_output: the same keys in every update of a run; see :meth:`reduce_metrics`.
         """
         rows = self.task.loss_rows(sample)
-        target = sample["target"][rows]
+        target = rows.of(sample["target"])
         signal, rate = self._signal(sample, rows)
         domains = None
         if self.domains:
@@ -86,24 +89,26 @@ class KICriterion(FairseqCriterion):
         elif signal is None:
             terms = self._self_learning(model, sample, rows, target)
         else:
-            inputs, terms_of = self._student(model, sample, rows, target.numel())
+            inputs, terms_of = self._student(model, sample, rows)
+            self.side_stream.join(signal)
             terms = terms_of(inputs, target, signal, rate)
         if terms.bad_rows is None:
             self.bad_rows.finish()
         else:
             teacher = self._speaker(sample, rows, terms.bad_rows)
-            self.bad_rows.look(terms.bad_rows, rows, sample["id"], self.inheritance.update, teacher)
+            ids = sample["id"].to(target.device)[rows.sample]
+            self.bad_rows.look(terms.bad_rows, ids, self.inheritance.update, teacher)
         log = self._log(sample, target, terms, rate, signal, domains)
         return terms.objective, target.numel(), log
 
-    def _speaker(self, sample: dict, rows: Tensor, some: Tensor) -> Callable[[], str]:
+    def _speaker(self, sample: dict, rows: Positions, some: Tensor) -> Callable[[], str]:
         """Says who speaks about ``some`` (N,) bool of the rows."""
         source = self.inheritance.source
         if not self.domains:
             return source.describe
-        return lambda: source.describe(sample[DOMAIN][rows.nonzero()[some][:, 0]].tolist())
+        return lambda: source.describe(sample[DOMAIN][rows.sample[some]].tolist())
 
-    def _self_learning(self, model, sample: dict, rows: Tensor, target: Tensor) -> Terms:
+    def _self_learning(self, model, sample: dict, rows: Positions, target: Tensor) -> Terms:
         """Without a teacher: fairseq's own way, to the last bit, unless targets are smoothed."""
         smoothing = self.label_smoothing if self.training else 0.0
         if not self.task.causal or smoothing:  # masked_lm: the logits of the masked positions
@@ -113,10 +118,8 @@ class KICriterion(FairseqCriterion):
         zero = ce.new_zeros(())
         return Terms(ce, ce.detach(), zero, zero, zero)
 
-    def _student(
-        self, model, sample: dict, rows: Tensor, count: int
-    ) -> tuple[Tensor, Callable[..., Terms]]:
-        """Run the student once, for the ``count`` True positions of ``rows``.
+    def _student(self, model, sample: dict, rows: Positions) -> tuple[Tensor, Callable[..., Terms]]:
+        """Run the student once.
 
         Returns:
             inputs of the objective, (N, ...), and the function of (some of them, their targets,
@@ -128,18 +131,19 @@ class KICriterion(FairseqCriterion):
             "skip_bad_rows": self.skip_bad_rows,
         }
         student = unwrapped(model)
-        if self._fuses(student, count):
+        if self._fuses(student, len(rows)):
             inputs, *head = head_input(student, features(model, sample["net_input"]), rows)
             return inputs, lambda x, *told: fused_terms(x, *head, *told, temperature, **options)
         logits = row_logits(model, sample["net_input"], rows)
         return logits, lambda x, *told: dense_terms(x, *told, temperature, **options)
 
     def _by_domain(
-        self, model, sample: dict, rows: Tensor, target: Tensor, signals, rate: float
+        self, model, sample: dict, rows: Positions, target: Tensor, signals, rate: float
     ) -> list[DomainTerms]:
         """Each domain's rows against what its own teachers say; the rate is 0 where none do."""
         places = rows_by_domain(sample[DOMAIN], rows, len(self.domains))
-        inputs, terms_of = self._student(model, sample, rows, target.numel())
+        inputs, terms_of = self._student(model, sample, rows)
+        self.side_stream.join(signals)
         return terms_by_domain(inputs, target, places, signals, rate, terms_of)
 
     def _fuses(self, student, rows: int) -> bool:
@@ -150,7 +154,7 @@ class KICriterion(FairseqCriterion):
             and prefer_fused(rows)
         )
 
-    def _signal(self, sample: dict, rows: Tensor):
+    def _signal(self, sample: dict, rows: Positions):
         """The teacher's word on these rows and its weight; (None, 0) where it is silent."""
         inheritance = self.inheritance
         if inheritance is None or inheritance.source is None:
@@ -161,7 +165,8 @@ class KICriterion(FairseqCriterion):
             if not self.valid_teacher:
                 return None, 0.0
             return inheritance.source.signal(sample, rows, inheritance.temperature), 0.0
-        with self.clock.teacher(rows.device):
+        device = rows.sample.device
+        with self.side_stream.aside(device), self.clock.teacher(device):
             signal = inheritance.source.signal(sample, rows, inheritance.temperature)
         return signal, inheritance.rate
 

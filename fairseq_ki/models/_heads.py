@@ -11,6 +11,8 @@ from fairseq.models.roberta.model import RobertaLMHead
 from fairseq.models.transformer_lm import TransformerLanguageModel
 from torch import Tensor
 
+from fairseq_ki.objective.positions import Positions
+
 
 def supports_head_input(model: BaseFairseqModel) -> bool:
     """True if :func:`head_input` knows this model's output head."""
@@ -36,24 +38,19 @@ def features(model: BaseFairseqModel, net_input: dict) -> Tensor:
 
 
 def head_input(
-    model: BaseFairseqModel, features: Tensor, rows: Tensor | None
+    model: BaseFairseqModel, features: Tensor, rows: Positions | None
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """What the output projection gets, at the scored rows.
 
     Args:
         model: an unwrapped model for which :func:`supports_head_input` holds.
         features: (B, T, D); or (N, D), of the rows alone.
-        rows: (B, T) bool, or flat (N,) int64 indices into B*T; None where features are (N, D).
+        rows: N of the batch; None where features are (N, D).
 
     Returns:
         hidden (N, D), weight (V, D), bias (V,) or None; logits = hidden @ weight.T + bias.
     """
-    if rows is None:
-        picked = features
-    elif rows.dtype == torch.bool:
-        picked = features[rows]
-    else:
-        picked = features.reshape(-1, features.size(-1)).index_select(0, rows)
+    picked = features if rows is None else rows.of(features)
     if isinstance(model, RobertaModel):
         head = model.encoder.lm_head
         return head.layer_norm(head.activation_fn(head.dense(picked))), head.weight, head.bias
@@ -61,16 +58,16 @@ def head_input(
     return picked, projection.weight, getattr(projection, "bias", None)
 
 
-def row_logits(model: BaseFairseqModel, net_input: dict, rows: Tensor) -> Tensor:
-    """Logits (N, V) at the True positions of ``rows`` (B, T), by the model's own forward.
+def row_logits(model: BaseFairseqModel, net_input: dict, rows: Positions) -> Tensor:
+    """Logits (N, V) at the rows, by the model's own forward.
 
     Args:
         model: possibly wrapped in DDP.
     """
     if isinstance(unwrapped(model), RobertaModel):
         # its head projects the chosen rows only
-        return model(**net_input, masked_tokens=rows)[0]
-    return model(**net_input)[0][rows]
+        return model(**net_input, masked_tokens=rows.mask)[0]
+    return rows.of(model(**net_input)[0])
 
 
 def unwrapped(model: torch.nn.Module) -> BaseFairseqModel:

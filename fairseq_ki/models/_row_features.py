@@ -5,7 +5,7 @@ output projection and feed-forward block are needed there only; keys and values 
 spares a frozen model the larger part of one layer: a third of a teacher of two layers. A student
 has no such way: it trains exactly as fairseq's masked_lm.
 
-Shapes: B samples, T length, N rows, R the most rows of one sample, D width.
+Shapes: B samples, T length, N rows, D width.
 """
 
 import torch.nn.functional as F
@@ -16,6 +16,8 @@ from fairseq.models.transformer.transformer_encoder import TransformerEncoderBas
 from fairseq.modules import MultiheadAttention
 from fairseq.modules.transformer_layer import TransformerEncoderLayer, TransformerEncoderLayerBase
 from torch import Tensor
+
+from fairseq_ki.objective.positions import Positions
 
 # On a CPU a matrix product gives a row the same bits whatever rows are beside it, and whatever
 # number of threads shares them, but for the last few of an odd number, which go another way: so
@@ -38,14 +40,13 @@ def supports_row_features(model: BaseFairseqModel) -> bool:
     )
 
 
-def row_features(model: RobertaModel, src_tokens: Tensor, rows: Tensor) -> Tensor:
+def row_features(model: RobertaModel, src_tokens: Tensor, rows: Positions) -> Tensor:
     """What the model's own forward gives at the rows, but for the last digits. On the CPUs this was
     tested on these depend on no other rows where samples have one length.
 
     Args:
         model: in eval mode, one for which :func:`supports_row_features` holds.
         src_tokens: (B, T).
-        rows: (B, T) bool.
 
     Returns:
         (N, D), in row-major order.
@@ -53,7 +54,8 @@ def row_features(model: RobertaModel, src_tokens: Tensor, rows: Tensor) -> Tenso
     encoder = model.encoder.sentence_encoder
     pads = src_tokens.eq(encoder.padding_idx)
     x, _ = encoder.forward_embedding(src_tokens)
-    if pads.any():
+    # a GPU would have to be waited for before it could tell
+    if pads.is_cuda or pads.any():
         x = x.masked_fill(pads.unsqueeze(-1), 0)
     else:
         pads = None
@@ -66,14 +68,13 @@ def row_features(model: RobertaModel, src_tokens: Tensor, rows: Tensor) -> Tenso
 
 
 def _layer_at_rows(
-    layer: TransformerEncoderLayerBase, x: Tensor, rows: Tensor, pads: Tensor | None
+    layer: TransformerEncoderLayerBase, x: Tensor, rows: Positions, pads: Tensor | None
 ) -> Tensor:
     """(N, D) of a layer's output (T, B, D), given its input."""
     normed_before = layer.normalize_before
     keys = layer.self_attn_layer_norm(x) if normed_before else x
-    sample, position = rows.nonzero(as_tuple=True)
-    slot = (rows.cumsum(1) - 1)[sample, position]  # of a row among its sample's
-    most = int(slot.max()) + 1 if len(slot) else 1
+    sample, position, slot = rows.sample, rows.position, rows.slots
+    most = max(rows.most, 1)
     most += -most % TILE
     queries = x.new_zeros(most, x.size(1), x.size(2))
     queries[slot, sample] = keys[position, sample]

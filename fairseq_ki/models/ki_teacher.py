@@ -23,6 +23,7 @@ from fairseq_ki.models._heads import features, head_input, supports_head_input
 from fairseq_ki.models._row_features import row_features, supports_row_features
 from fairseq_ki.models._symbols import symbol_rows, weights_by_symbol
 from fairseq_ki.models._teacher_files import TeacherFiles, first_line, read_teacher
+from fairseq_ki.objective.positions import Positions
 
 
 @dataclass
@@ -88,13 +89,12 @@ class KITeacher(BaseFairseqModel):
 
     @torch.no_grad()
     def head_input(
-        self, net_input: dict, rows: Tensor, *, rows_alone: bool = False
+        self, net_input: dict, rows: Positions, *, rows_alone: bool = False
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """Hidden states at the rows, output weight and bias (see ``_heads.head_input``).
 
         Args:
             net_input: of the batch.
-            rows: (B, T) bool.
             rows_alone: spare the last layer the other positions where the model allows it; the
                 last digits are others then.
         """

@@ -6,13 +6,15 @@ import os
 
 import torch
 from fairseq.distributed import utils as distributed_utils
-from torch import Tensor
 
 from fairseq_ki.compat import copy_whole
 from fairseq_ki.criterions._bad_rows import BadTeacherError
 from fairseq_ki.data.data_bin import check_dictionary
+from fairseq_ki.data.positions import CollateWithPositions, positions_of
+from fairseq_ki.data.together import read_together
 from fairseq_ki.models._heads import unwrapped
 from fairseq_ki.models.ki_teacher import load_teacher
+from fairseq_ki.objective.positions import Positions
 from fairseq_ki.tasks._lineage import LineageMixin
 from fairseq_ki.tasks._mixture import MixtureMixin
 from fairseq_ki.tasks._options import TEACHER_DTYPES, TEACHER_OPTIONS, KITaskConfig, plain
@@ -48,9 +50,9 @@ class KITaskMixin(LineageMixin, MixtureMixin, StoreMixin):
     def config(self) -> KITaskConfig:
         raise NotImplementedError
 
-    def loss_rows(self, sample: dict) -> Tensor:
-        """(B, T) bool: the positions whose token is to be predicted."""
-        return sample["target"].ne(self.source_dictionary.pad())
+    def loss_rows(self, sample: dict) -> Positions:
+        """The positions whose token is to be predicted."""
+        return positions_of(sample, self.pad)
 
     @property
     def longest_sample(self) -> int:
@@ -68,6 +70,12 @@ class KITaskMixin(LineageMixin, MixtureMixin, StoreMixin):
         named = config.ki_teacher is not None or config.ki_store is not None
         return named or bool(self._mixture_teachers)
 
+    @property
+    def names_live_teacher(self) -> bool:
+        """True if a model of the teacher is to be run."""
+        live = any(entry.checkpoint for entry in self._mixture_teachers)
+        return self.config.ki_teacher is not None or live
+
     # -- building: a teacher is loaded for training only, a student must load without it
 
     @classmethod
@@ -81,6 +89,7 @@ class KITaskMixin(LineageMixin, MixtureMixin, StoreMixin):
         self.student_positions = model.max_positions()
         if self._trains:
             self._check_lengths()
+            self._check_teacher_batches()
         if self.config.ki_mixture is not None and self._trains:
             self._read_mixture()
             self.check_teachable(model)
@@ -101,6 +110,12 @@ class KITaskMixin(LineageMixin, MixtureMixin, StoreMixin):
             raise ValueError(
                 f"--ki-teacher: expected --criterion ki, found {type(criterion).__name__}, "
                 "which would ignore the teacher"
+            )
+        beside = self._trains and getattr(cfg, "ki_teacher_stream", False)
+        if beside and not self.names_live_teacher:
+            raise ValueError(
+                "--ki-teacher-stream: expected a live teacher, found a store, which runs no model; "
+                "drop it"
             )
         if self._trains and self.config.ki_store is not None:
             self._check_store_serves(criterion)
@@ -127,14 +142,28 @@ class KITaskMixin(LineageMixin, MixtureMixin, StoreMixin):
                 "expected one source of the teacher's logits, found --ki-teacher "
                 f"{config.ki_teacher} and --ki-store {config.ki_store}; drop one"
             )
-        live = config.ki_teacher or any(entry.checkpoint for entry in self._mixture_teachers)
-        if config.ki_teacher_dtype is not None and not live:
+        if config.ki_teacher_dtype is not None and not self.names_live_teacher:
             raise ValueError(
                 "--ki-teacher-dtype: expected a live teacher (--ki-teacher), found none; a store "
                 "has its own types"
             )
         if config.ki_tail and config.ki_store is None and not self.mixture:
             raise ValueError("--ki-tail: expected a --ki-store that keeps the tail, found none")
+
+    def _check_teacher_batches(self) -> None:
+        config = self.config
+        count, update_freq = config.ki_teacher_batches, list(config.update_freq)
+        if count < 1 or any(each % count for each in update_freq):
+            # or the groups would fall otherwise after a resume, and the last digits with them
+            raise ValueError(
+                f"--ki-teacher-batches: expected a number that divides --update-freq "
+                f"{','.join(map(str, update_freq))}, found {count}"
+            )
+        if count > 1 and config.ki_teacher is None:
+            raise ValueError(
+                f"--ki-teacher-batches {count}: expected a --ki-teacher, found none; stores and "
+                "mixtures are asked about one micro-batch at a time, so drop it"
+            )
 
     def _check_no_teacher_options(self, criterion_cfg) -> None:
         """A forgotten teacher would go unnoticed for as long as the run lasts."""
@@ -277,7 +306,7 @@ class KITaskMixin(LineageMixin, MixtureMixin, StoreMixin):
     # -- state that has to survive a restart; fairseq files it under the task's class name
 
     def get_checkpoint_dict(self) -> dict:
-        state = self.lineage_state()
+        state = self.lineage_state() | self.mixture_state()
         if self.inheritance is not None:
             state["inheritance"] = self.inheritance.state_dict()
         return {type(self).__name__: state} if state else {}
@@ -286,6 +315,7 @@ class KITaskMixin(LineageMixin, MixtureMixin, StoreMixin):
         own = os.path.realpath(os.path.dirname(self._restored_file()))
         if own != os.path.realpath(self.config.save_dir):
             return  # a new run that starts from another one's checkpoint
+        self.check_resumed_mixture(state)
         if self.config.reset_optimizer:
             return  # the updates are counted from 0 again
         self.resume_lineage(state)
@@ -304,4 +334,8 @@ class KITaskMixin(LineageMixin, MixtureMixin, StoreMixin):
         iterator = super().get_batch_iterator(*args, **kwargs)
         iterator.reuse_dataloader = False
         iterator.persistent_workers = False
+        if not isinstance(iterator.collate_fn, CollateWithPositions):  # fairseq keeps iterators
+            iterator.collate_fn = CollateWithPositions(iterator.collate_fn, self.pad)
+            if self.config.ki_teacher_batches > 1:
+                read_together(iterator, self.config.ki_teacher_batches, self.pad)
         return iterator

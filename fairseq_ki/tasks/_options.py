@@ -15,6 +15,7 @@ TEACHER_OPTIONS = (
     "ki_rate",
     "ki_stop_when_surpassed",
     "ki_valid_teacher",
+    "ki_teacher_stream",
     "ki_skip_bad_rows",
 )
 
@@ -44,6 +45,13 @@ class KITaskConfig(FairseqDataclass):
             "gradients, so bf16 beside a student in fp32 loses little"
         },
     )
+    ki_teacher_batches: int = field(
+        default=1,
+        metadata={
+            "help": "micro-batches of an update (--update-freq) that a live --ki-teacher reads at "
+            "once: it needs far less memory for each than the student"
+        },
+    )
     ki_store: Optional[str] = field(
         default=None,
         metadata={
@@ -71,8 +79,10 @@ class KITaskConfig(FairseqDataclass):
     continue_once: Optional[str] = II("checkpoint.continue_once")
     finetune_from_model: Optional[str] = II("checkpoint.finetune_from_model")
     reset_optimizer: bool = II("checkpoint.reset_optimizer")
+    reset_dataloader: bool = II("checkpoint.reset_dataloader")
     no_save: bool = II("checkpoint.no_save")
     train_subset: str = II("dataset.train_subset")
+    update_freq: list[int] = II("optimization.update_freq")
 
 
 def plain(value):

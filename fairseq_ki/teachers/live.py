@@ -1,10 +1,11 @@
 """A frozen model that is run beside the student."""
 
 import torch
-from torch import Tensor
 
 from fairseq_ki.models.ki_teacher import KITeacher
+from fairseq_ki.objective.positions import Positions
 from fairseq_ki.objective.signals import HeadSignal
+from fairseq_ki.teachers.together import TOGETHER
 
 
 class LiveTeacher:
@@ -20,9 +21,16 @@ class LiveTeacher:
         self.dtype = dtype
 
     @torch.no_grad()
-    def signal(self, sample: dict, rows: Tensor, temperature: float) -> HeadSignal:
-        features, weight, bias = self.model.head_input(sample["net_input"], rows, rows_alone=True)
-        return HeadSignal(features, weight, bias)
+    def signal(self, sample: dict, rows: Positions, temperature: float) -> HeadSignal:
+        if TOGETHER in sample:
+            together, place = sample[TOGETHER]
+            answer = together.answer(place, self._ask, rows.sample.device)
+            if answer is not None:
+                return answer
+        return self._ask(sample["net_input"], rows)
+
+    def _ask(self, net_input: dict, rows: Positions) -> HeadSignal:
+        return HeadSignal(*self.model.head_input(net_input, rows, rows_alone=True))
 
     def check_temperature(self, temperature: float) -> None:
         """A live teacher has its logits, and so serves any."""

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from fairseq_ki.objective.mixing import mix
+from fairseq_ki.objective.positions import Positions
 from fairseq_ki.objective.signals import HeadSignal, Signal
 from fairseq_ki.store import MismatchError
 from fairseq_ki.teachers.live import LiveTeacher
@@ -45,33 +46,34 @@ class Router:
         live = {id(source): source for source in sources if isinstance(source, LiveTeacher)}
         self.live = list(live.values())
 
-    def signal(self, sample: dict, rows: Tensor, temperature: float) -> tuple[Signal | None, ...]:
+    def signal(
+        self, sample: dict, rows: Positions, temperature: float
+    ) -> tuple[Signal | None, ...]:
         """By domain: the word of its teachers on its n rows, in row-major order.
 
         None where a domain has no teacher, or no row in this batch.
         """
         domain = sample[DOMAIN]
+        places = rows_by_domain(domain, rows, len(self.voices))
         said = [self._live_signals(teacher, sample, rows, temperature) for teacher in self.live]
         heard = {id(teacher): signals for teacher, signals in zip(self.live, said, strict=True)}
-        counts = rows.sum(1).new_zeros(len(self.voices)).index_add_(0, domain, rows.sum(1))
         mixtures: list[Signal | None] = []
-        for index, (voices, count) in enumerate(zip(self.voices, counts.tolist(), strict=True)):
-            if not voices or not count:
+        for index, (voices, own) in enumerate(zip(self.voices, places, strict=True)):
+            if not voices or not len(own):
                 mixtures.append(None)
                 continue
-            own = rows[domain == index]
             stored = iter(sample.get(STORED, {}).get(index, ()))
             signals = [
                 heard[id(voice.source)][index]
                 if isinstance(voice.source, LiveTeacher)
-                else voice.source.signal({STORED: next(stored, {})}, own, temperature)
+                else voice.source.signal({STORED: next(stored, {})}, rows.at(own), temperature)
                 for voice in voices
             ]
             mixtures.append(mix(signals, [voice.weight for voice in voices]))
         return tuple(mixtures)
 
     def _live_signals(
-        self, teacher: LiveTeacher, sample: dict, rows: Tensor, temperature: float
+        self, teacher: LiveTeacher, sample: dict, rows: Positions, temperature: float
     ) -> dict[int, HeadSignal]:
         """What one teacher says in each of its domains that have rows in the batch."""
         pupils = [
@@ -80,11 +82,13 @@ class Router:
             if any(voice.source is teacher for voice in voices)
         ]
         domain = sample[DOMAIN]
-        taught = torch.isin(domain, domain.new_tensor(pupils)) & rows.any(1)
+        with_rows = torch.zeros_like(domain, dtype=torch.bool)
+        with_rows[rows.sample] = True
+        taught = torch.isin(domain, domain.new_tensor(pupils)) & with_rows
         samples = taught.nonzero().squeeze(1)
         if not len(samples):
             return {}
-        rows = rows[samples]
+        rows = rows.among(samples)
         signal = teacher.signal(_picked(sample, samples), rows, temperature)
         by_domain = rows_by_domain(domain[samples], rows, len(self.voices))
         return {
@@ -119,13 +123,13 @@ class Router:
         return "; ".join(parts)
 
 
-def rows_by_domain(domain: Tensor, rows: Tensor, domains: int) -> tuple[Tensor, ...]:
-    """For each domain the places (n,) of its rows among the True positions of ``rows`` (B, T).
+def rows_by_domain(domain: Tensor, rows: Positions, domains: int) -> tuple[Tensor, ...]:
+    """For each domain the places (n,) of its rows among the N.
 
     Args:
         domain: (B,) int64, below ``domains``.
     """
-    of_row = domain.unsqueeze(1).expand_as(rows)[rows]
+    of_row = domain[rows.sample]
     sizes = torch.bincount(of_row, minlength=domains)
     return of_row.argsort(stable=True).split(sizes.tolist())
 

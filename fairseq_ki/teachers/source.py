@@ -3,8 +3,8 @@
 from typing import Protocol
 
 import torch
-from torch import Tensor
 
+from fairseq_ki.objective.positions import Positions
 from fairseq_ki.objective.signals import Signal
 
 
@@ -12,9 +12,9 @@ class SignalSource(Protocol):
     """A live teacher, a store, or several of them: all look alike to the criterion."""
 
     def signal(
-        self, sample: dict, rows: Tensor, temperature: float
+        self, sample: dict, rows: Positions, temperature: float
     ) -> Signal | tuple[Signal | None, ...]:
-        """The teacher's word on the True positions of ``rows`` (B, T), in row-major order.
+        """The teacher's word on the N rows of a batch.
 
         Or, from a :class:`~fairseq_ki.teachers.router.Router`, the word on each domain's rows.
         """

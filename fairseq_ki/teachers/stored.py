@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from fairseq_ki.objective.divergence import renormalised_topk
+from fairseq_ki.objective.positions import Positions
 from fairseq_ki.objective.signals import DenseSignal, SparseSignal
 from fairseq_ki.store import MismatchError, StoreError, StoreReader
 
@@ -61,9 +62,11 @@ class StoredTeacher:
         """MismatchError unless the rows serve this temperature."""
         self.encoding.check_tau(temperature, tail=self.use_tail)
 
-    def signal(self, sample: dict, rows: Tensor, temperature: float) -> DenseSignal | SparseSignal:
+    def signal(
+        self, sample: dict, rows: Positions, temperature: float
+    ) -> DenseSignal | SparseSignal:
         stored = sample[STORED]
-        expected, found = int(rows.sum()), len(stored.get("values", ()))
+        expected, found = len(rows), len(stored.get("values", ()))
         if found != expected:
             raise StoreError(f"batch: expected {expected} stored rows, found {found}")
         return stored_signal(stored, temperature, self.use_tail)

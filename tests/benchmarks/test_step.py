@@ -75,6 +75,22 @@ def test_all_cases_are_measured(model, capsys):
         assert (r["bound"] > 1) == r["case"].startswith("live")
 
 
+def test_a_teacher_that_reads_micro_batches_together(capsys):
+    step.main(
+        "--model masked --student 2x32x64 --teacher 1x16x32 --vocabulary 120 --turns 2 "
+        "--tokens-per-sample 16 --batch 8 --micro-batches 4 --cases live --no-memory --threads 1 "
+        "--json".split()
+    )
+    found = json.loads(capsys.readouterr().out)["masked"]
+    cases = [r["case"] for r in found["results"]]
+    assert cases == ["plain", "live teacher", "live teacher, bf16", "live teacher, 4 at once"]
+
+
+def test_on_a_gpu_a_stream_of_its_own_is_a_case():
+    with_stream = [c for c in step.cases(causal=False, device="cuda") if "stream" in c.options]
+    assert [c.name for c in with_stream] == ["live teacher, own stream"]
+
+
 def test_memory_is_that_of_a_fresh_process_and_the_teacher_goes(tmp_path):
     data = write_data_bin(SMALL, tmp_path / "data")
     step.make_teacher(SMALL, data)

@@ -62,18 +62,17 @@ def test_the_samples_are_those_that_hold_the_broken_word(
     holding = []
     look = BadRowsWatch.look
 
-    def comparing(self, bad, rows, ids, update, teacher):
-        sample = rows.nonzero()[bad][:, 0].unique()
-        holding.append((sample.tolist(), expected.pop(0)))
-        look(self, bad, rows, ids, update, teacher)
+    def comparing(self, bad, ids, update, teacher):
+        holding.append((ids[bad].unique().tolist(), expected.pop(0)))
+        look(self, bad, ids, update, teacher)
 
     expected = []
     forward = KICriterion.forward
 
     def remembering(self, model, sample, reduce=True):
         tokens, rows = sample["net_input"]["src_tokens"], self.task.loss_rows(sample)
-        there = tokens.eq(WORD).any(1) & rows.any(1)
-        expected.append(there.nonzero().view(-1).tolist())
+        there = tokens.eq(WORD).any(1) & rows.mask.any(1)
+        expected.append(sample["id"][there].sort().values.tolist())
         return forward(self, model, sample, reduce)
 
     monkeypatch.setattr(BadRowsWatch, "look", comparing)
@@ -145,29 +144,28 @@ def test_without_bad_rows_the_option_changes_nothing(fairseq_train, data_bin, te
         assert torch.equal(value, skipping.state()["model"][key]), key
 
 
-def test_samples_are_found_from_rows():
-    rows = torch.tensor([[True, False], [False, False], [True, True]])
-    ids = torch.tensor([10, 20, 30])
+def test_samples_are_named():
+    ids = torch.tensor([10, 30, 30])
     for bad, named in (([1, 0, 0], "ids 10."), ([0, 0, 1], "ids 30."), ([1, 1, 0], "ids 10, 30.")):
         with pytest.raises(BadTeacherError, match=re.escape(named)):
             BadRowsWatch(skip=False).look(
-                torch.tensor(bad, dtype=torch.bool), rows, ids, 5, lambda: "some teacher"
+                torch.tensor(bad, dtype=torch.bool), ids, 5, lambda: "some teacher"
             )
-    many = torch.ones(12, 1, dtype=torch.bool)
+    many = torch.ones(12, dtype=torch.bool)
     with pytest.raises(BadTeacherError, match=r"12 of 12 rows at update 7.* 8, 9, \.\.\."):
-        BadRowsWatch(skip=False).look(many[:, 0], many, torch.arange(12), 7, lambda: "some teacher")
+        BadRowsWatch(skip=False).look(many, torch.arange(12), 7, lambda: "some teacher")
 
 
 @pytest.mark.gpu
 def test_on_cuda_the_answer_comes_later_and_is_not_lost():
     watch = BadRowsWatch(skip=False)
-    rows, ids = torch.ones(3, 1, dtype=torch.bool, device="cuda"), torch.arange(3)
+    ids = torch.arange(3, device="cuda")
     good = torch.zeros(3, dtype=torch.bool, device="cuda")
-    watch.look(good, rows, ids, 0, lambda: "some teacher")
-    watch.look(~good, rows, ids, 1, lambda: "some teacher")
+    watch.look(good, ids, 0, lambda: "some teacher")
+    watch.look(~good, ids, 1, lambda: "some teacher")
     torch.cuda.synchronize()
     with pytest.raises(BadTeacherError, match="at update 1"):
-        watch.look(good, rows, ids, 2, lambda: "some teacher")
+        watch.look(good, ids, 2, lambda: "some teacher")
 
 
 def test_nothing_is_kept_of_a_teacher_that_is_let_go():
@@ -175,11 +173,9 @@ def test_nothing_is_kept_of_a_teacher_that_is_let_go():
         def synchronize(self):
             pass
 
-    watch, rows = BadRowsWatch(skip=False), torch.ones(2, 1, dtype=torch.bool)
+    watch, bad = BadRowsWatch(skip=False), torch.ones(2, dtype=torch.bool)
     for update, found in ((0, False), (1, True)):
-        look = _Look(
-            torch.tensor(found), Event(), rows[:, 0], rows, torch.arange(2), update, lambda: "x"
-        )
+        look = _Look(torch.tensor(found), Event(), bad, torch.arange(2), update, lambda: "x")
         watch._pending.append(look)
     with pytest.raises(BadTeacherError, match="at update 1"):
         watch.finish()

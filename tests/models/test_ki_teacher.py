@@ -10,6 +10,7 @@ from fairseq.data import Dictionary
 
 from fairseq_ki.models._symbols import weights_by_symbol
 from fairseq_ki.models.ki_teacher import load_teacher
+from fairseq_ki.objective.positions import Positions
 
 
 @pytest.fixture
@@ -51,7 +52,7 @@ def test_it_is_frozen_quiet_and_saved_nowhere(teacher, task):
     assert model.state_dict() == {}
     tokens = torch.randint(4, 60, (2, 10))
     rows = torch.rand(2, 10) < 0.5
-    hidden, weight, bias = model.head_input({"src_tokens": tokens}, rows)
+    hidden, weight, bias = model.head_input({"src_tokens": tokens}, Positions.where(rows))
     logits = torch.nn.functional.linear(hidden, weight, bias)
     torch.testing.assert_close(logits, model(tokens, masked_tokens=rows)[0])
     assert not logits.requires_grad
@@ -194,8 +195,8 @@ def test_the_same_symbols_at_other_ids(altered, teacher, task, tmp_path, words):
     expected, found = load(teacher, task), load(path, task)
     assert torch.equal(found(tokens)[0], expected(tokens)[0])
     for one, other in zip(
-        found.head_input({"src_tokens": tokens}, tokens > 7),
-        expected.head_input({"src_tokens": tokens}, tokens > 7),
+        found.head_input({"src_tokens": tokens}, Positions.where(tokens > 7)),
+        expected.head_input({"src_tokens": tokens}, Positions.where(tokens > 7)),
     ):
         assert torch.equal(one, other)
 

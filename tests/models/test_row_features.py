@@ -11,6 +11,7 @@ from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from fairseq_ki.models._heads import features
 from fairseq_ki.models._row_features import TILE, row_features, supports_row_features
 from fairseq_ki.models.ki_teacher import load_teacher
+from fairseq_ki.objective.positions import Positions
 
 
 def roberta(data_bin, *extra: str):
@@ -49,14 +50,14 @@ def test_equals_the_whole_forward(data_bin, pads, layers, norm):
     tokens, rows = batch(pads)
     with torch.no_grad():
         expected = features(model, {"src_tokens": tokens, "src_lengths": None})[rows]
-        found = row_features(model, tokens, rows)
+        found = row_features(model, tokens, Positions.where(rows))
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
 
 
 def test_no_rows_at_all(data_bin):
     model = roberta(data_bin, "--encoder-layers", "2")
     tokens, rows = batch(pads=False)
-    assert row_features(model, tokens, torch.zeros_like(rows)).shape == (0, 32)
+    assert row_features(model, tokens, Positions.where(torch.zeros_like(rows))).shape == (0, 32)
 
 
 def test_rows_are_all_that_the_last_layer_computes(data_bin):
@@ -67,7 +68,7 @@ def test_rows_are_all_that_the_last_layer_computes(data_bin):
     for layer in (first, last):
         layer.fc1.register_forward_hook(lambda _, args, __: seen.append(args[0].numel() // 32))
     with torch.no_grad():
-        row_features(model, tokens, rows)
+        row_features(model, tokens, Positions.where(rows))
     assert seen == [rows.numel(), -(-int(rows.sum()) // TILE) * TILE]
 
 
@@ -90,8 +91,8 @@ def test_a_teacher_is_asked_for_the_rows_alone(data_bin, teacher):
     )
     model = load_teacher(str(teacher), task, dictionary=None, causal=False, positions=20)
     tokens, rows = batch(pads=True)
-    whole = model.head_input({"src_tokens": tokens}, rows)
-    alone = model.head_input({"src_tokens": tokens}, rows, rows_alone=True)
+    whole = model.head_input({"src_tokens": tokens}, Positions.where(rows))
+    alone = model.head_input({"src_tokens": tokens}, Positions.where(rows), rows_alone=True)
     for a, b in zip(whole, alone, strict=True):
         torch.testing.assert_close(b, a, rtol=1e-5, atol=1e-5)
         assert not b.requires_grad

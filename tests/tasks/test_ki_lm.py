@@ -8,6 +8,7 @@ from fairseq import checkpoint_utils, criterions, options, tasks, utils
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 
 from fairseq_ki.models.ki_teacher import load_teacher
+from fairseq_ki.objective.positions import Positions
 
 KI = "--task ki_lm --criterion ki"
 HOST = "--task language_modeling --criterion cross_entropy"
@@ -264,7 +265,7 @@ def test_a_teacher_says_what_its_model_says(lm_train, data_bin, tmp_path, model)
     teacher = load_teacher(str(checkpoint), task, dictionary=None, causal=True, positions=32)
     tokens = torch.randint(4, 64, (3, 32))
     rows = torch.rand(3, 32) < 0.7
-    hidden, weight, bias = teacher.head_input({"src_tokens": tokens}, rows)
+    hidden, weight, bias = teacher.head_input({"src_tokens": tokens}, Positions.where(rows))
     logits = torch.nn.functional.linear(hidden, weight, bias)
     torch.testing.assert_close(logits, host(tokens)[0][rows])
 

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from fairseq_ki.objective.positions import Positions
 from fairseq_ki.objective.signals import DenseSignal, HeadSignal, MixedSignal, SparseSignal
 from fairseq_ki.store import MismatchError
 from fairseq_ki.teachers.live import LiveTeacher
@@ -18,8 +19,8 @@ class Live(LiveTeacher):
 
     def signal(self, sample, rows, temperature):
         tokens = sample["net_input"]["src_tokens"]
-        self.seen.append((tokens[:, 0].tolist(), int(rows.sum())))
-        features = torch.stack([tokens[rows].float(), torch.full((int(rows.sum()),), self.name)], 1)
+        self.seen.append((tokens[:, 0].tolist(), len(rows)))
+        features = torch.stack([rows.of(tokens).float(), torch.full((len(rows),), self.name)], 1)
         return HeadSignal(features, torch.eye(2), None)
 
     def to(self, device, dtype):
@@ -54,8 +55,8 @@ def stored_rows(values: list[int]) -> dict:
 # tokens tell sample (hundreds) and position; samples 1 and 3 are of domain 0, 0 and 4 of 1, 2 of 2
 TOKENS = 100 * torch.arange(1, 6).unsqueeze(1) + torch.arange(4)
 DOMAINS = torch.tensor([1, 0, 2, 0, 1])
-ROWS = torch.tensor(
-    [[0, 1, 0, 1], [1, 0, 0, 0], [0, 0, 1, 0], [0, 1, 1, 1], [0, 0, 0, 0]], dtype=torch.bool
+ROWS = Positions.where(
+    torch.tensor([[0, 1, 0, 1], [1, 0, 0, 0], [0, 0, 1, 0], [0, 1, 1, 1], [0, 0, 0, 0]]).bool()
 )
 
 
@@ -66,7 +67,7 @@ def sample(**more):
 
 def test_rows_by_domain():
     places = rows_by_domain(DOMAINS, ROWS, 4)
-    tokens = TOKENS[ROWS]
+    tokens = ROWS.of(TOKENS)
     assert [tokens[at].tolist() for at in places] == [
         [200, 401, 402, 403],
         [101, 103],
