@@ -191,14 +191,12 @@ class KICriterion(FairseqCriterion):
             log |= log_domains(self.domains, domains, zero, self.skip_bad_rows)
         if self.inheritance is None:
             return log
-        taught, student_nll = (0, zero) if signal is None else (rows, terms.ce)
         if domains is not None:
             taught, student_nll = taught_part(domains, zero)
+        else:
+            taught, student_nll = (0, zero) if signal is None else (rows, terms.ce)
         if self.skip_bad_rows:
-            if domains is not None:
-                bad = sum(domain.bad_rows for domain in domains)
-            else:
-                bad = zero if terms.bad_rows is None else terms.bad_rows.sum()
+            bad = zero if terms.bad_rows is None else terms.bad_rows.sum()
             log["ki_bad_rows"] = bad
             taught = taught - bad
         log |= {

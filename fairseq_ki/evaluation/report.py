@@ -21,6 +21,7 @@ from fairseq_ki.evaluation.summary import (
     tables,
     warning,
 )
+from fairseq_ki.evaluation.whole_files import write_bytes
 
 RESULTS = "results.json"
 
@@ -74,7 +75,7 @@ def gather(paths: list[Path], compare_arms: list[tuple[str, str]] | None = None)
 
 
 def _is_results(path: Path) -> bool:
-    return path.name == RESULTS or results_json.FORMAT in path.read_text(encoding="utf-8")[:20000]
+    return path.name == RESULTS or results_json.FORMAT in path.read_text(encoding="utf-8")
 
 
 def from_logs(paths: list[Path]) -> Results:
@@ -84,7 +85,7 @@ def from_logs(paths: list[Path]) -> Results:
     for path in paths:
         log = read_log(path)
         valid, train = run_curves(log)
-        name = path.stem if stems.count(path.stem) == 1 else f"{path.resolve().parent.name}"
+        name = path.stem if stems.count(path.stem) == 1 else path.resolve().parent.name
         inherits = any(rate > 0 for rate in train.get("ki_rate", []))
         runs.append(
             Run(
@@ -218,6 +219,4 @@ def _title(results: list[Results]) -> str:
 
 def _write(path: Path, data: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_bytes(data)
-    temporary.replace(path)
+    write_bytes(path, data)

@@ -5,6 +5,7 @@ import json
 import math
 import os
 import platform
+import sys
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,13 @@ from fairseq_ki.experiments.run_specs import EVALUATE, TRAIN
 _FAIRSEQ = ("ve-fairseq", "fairseq", "fairseq-fixed")
 
 
+def from_here(command: list[str]) -> list[str]:
+    """A command as it reads on any machine: paths are those from the working directory."""
+    here = f"{Path.cwd()}{os.sep}"
+    words = ["python" if word == sys.executable else word for word in command]
+    return [word.replace(here, "") for word in words]
+
+
 def measured(job: Job, before: list[Run], seconds: float, out: Path) -> Run:
     """The entry of results.json for a finished job; ``before`` has its teachers."""
     run = Run(
@@ -31,7 +39,7 @@ def measured(job: Job, before: list[Run], seconds: float, out: Path) -> Run:
         role=job.spec.role,
         seed=job.seed,
         kind=job.spec.kind,
-        command=job.command,
+        command=from_here(job.command),
         folder=os.path.relpath(job.folder, out),
         wall_seconds=seconds,
         paper=job.spec.paper,
