@@ -1,7 +1,7 @@
 # The scripts do the work; make is a convenience and not needed for any of it.
 PYTHON = .venv/bin/python
 
-.PHONY: quickstart test test-slow test-gpu test-other-python soak check lint types lock audit
+.PHONY: quickstart test test-slow test-gpu test-lowest test-other-python soak check lint types lock audit
 
 quickstart:
 	bash examples/quickstart/run.sh
@@ -27,6 +27,10 @@ lint:
 
 types:
 	$(PYTHON) -m mypy
+
+# both ends of the ranges in setup.py
+test-lowest:
+	bash tests/lowest_versions.sh
 
 test-other-python:
 	bash tests/other_python.sh

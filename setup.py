@@ -11,8 +11,9 @@ VERSION = re.search(
 ).group(1)
 
 REPORT = ["matplotlib>=3.8"]
-# tested up to 5.10; 5.13 imports torchaudio, which fairseq brings along, in builds for CUDA alone
-HF = ["transformers>=4.57,<5.11", "safetensors>=0.4.3", "tokenizers>=0.22", "protobuf>=4.21"]
+# transformers: tested up to 5.10; 5.13 imports torchaudio, which fairseq brings along, in builds
+# for CUDA alone. protobuf: sentencepiece 0.2.3 reads models with 7.36.1 and does not ask for it
+HF = ["transformers>=4.57.1,<5.11", "safetensors>=0.4.3", "tokenizers>=0.22", "protobuf>=7.36.1"]
 
 setup(
     name="fairseq_ki",
@@ -30,7 +31,7 @@ setup(
         "ve-fairseq==0.12.3",
         "numpy>=1.26",
         "sentencepiece>=0.2",
-        "tensorboard>=2.15",
+        "tensorboard>=2.21",  # older ones do not start beside the setuptools that pip takes
         "pyyaml>=6.0",
     ],
     extras_require={
@@ -40,10 +41,10 @@ setup(
             *REPORT,
             *HF,
             "pytest>=8",
-            "pytest-timeout>=2.3",
+            "pytest-timeout>=2.3.1",
             "pytest-xdist>=3.5",
             "hypothesis>=6.100",
-            "ruff>=0.6",
+            "ruff>=0.13",
             "mypy>=1.10",
             "pre-commit>=3.7",
         ],

@@ -3,9 +3,11 @@
     python benchmarks/scaling.py
     python benchmarks/scaling.py --parts ranks --turns 20 --json
 
-Ranks: processes under torchrun, one thread each; rank 0 trains alone and then all together, turn
-by turn, with the same batch per rank, and tokens per second are compared. The other parts are
-`step.py` with one number changed; their bound is by FLOPs.
+Ranks: processes under torchrun, one thread each, with the same batch per rank. Turn by turn rank 0
+trains while the others wait, then every rank by itself, then all together as one training; tokens
+per second are compared. What every rank by itself reaches is the machine's own limit: processes
+that share nothing still share its memory and caches. The other parts are `step.py` with one number
+changed; their bound is by FLOPs.
 """
 
 import argparse
@@ -15,6 +17,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -31,7 +34,7 @@ RANKS_TARGET = 1.8
 
 def ranks(problem: Problem, turns: int, number: int) -> list[dict]:
     """Tokens per second of several ranks over those of one, plain and with a live teacher."""
-    problem = replace(problem, updates=number * problem.updates)
+    problem = replace(problem, updates=2 * number * problem.updates)
     found = []
     with tempfile.TemporaryDirectory() as folder, quiet():
         data = write_data_bin(problem, Path(folder) / "data-bin")
@@ -50,7 +53,12 @@ def ranks(problem: Problem, turns: int, number: int) -> list[dict]:
             if done.returncode:
                 raise SystemExit(f"{case.name}, {number} ranks: {done.stderr[-3000:]}")
             seconds = json.loads(done.stdout.splitlines()[-1])
-            speedup = [number * a / t for a, t in zip(seconds["alone"], seconds["together"])]
+            speedup = {
+                how: statistics.median(
+                    number * a / t for a, t in zip(seconds["alone"], seconds[how])
+                )
+                for how in ("apart", "together")
+            }
             rate = {k: problem.tokens / statistics.median(s) for k, s in seconds.items()}
             found.append(
                 {
@@ -58,7 +66,8 @@ def ranks(problem: Problem, turns: int, number: int) -> list[dict]:
                     "ranks": number,
                     "tokens_per_second_alone": rate["alone"],
                     "tokens_per_second_together": number * rate["together"],
-                    "ratio": statistics.median(speedup),
+                    "ratio": speedup["together"],
+                    "ratio_apart": speedup["apart"],
                     "bound": number,
                     "target": RANKS_TARGET if number == 2 else None,
                 }
@@ -72,17 +81,24 @@ def rank(problem: Problem, data: Path, case: step.Case, turns: int) -> dict | No
     options = case.options.format(teacher=data / "teacher.pt", store="").split()
     together = Side("together", problem, data, options, connected=True)
     first = torch.distributed.get_rank() == 0
-    alone = None
-    if first:
-        # the package refuses a training that ignores its launcher, which is meant here
-        del os.environ["WORLD_SIZE"]
-        alone = Side("alone", problem, data, options)
-    seconds: dict[str, list[float]] = {"alone": [], "together": []}
+    # the package refuses a training that ignores its launcher, which is meant here
+    del os.environ["WORLD_SIZE"]
+    alone = Side("alone", problem, data, options)
+    seconds: dict[str, list[float]] = {"alone": [], "apart": [], "together": []}
     for turn in range(step.WARM_UP + turns):
-        elapsed = {"alone": alone.update() if first else 0.0}
-        torch.distributed.barrier()
-        elapsed["together"] = together.update()
-        torch.distributed.barrier()
+        elapsed = {}
+        for how, side in (
+            ("alone", alone if first else None),
+            ("apart", alone),
+            ("together", together),
+        ):
+            torch.distributed.barrier()
+            begun = time.perf_counter()
+            if side is not None:
+                side.update()
+            if how != "alone":
+                torch.distributed.barrier()  # as long as the slowest takes
+            elapsed[how] = time.perf_counter() - begun
         if turn >= step.WARM_UP:
             for name, value in elapsed.items():
                 seconds[name].append(value)
@@ -154,10 +170,12 @@ def main(argv: list[str] | None = None) -> None:
 def text(part: str, found: list[dict]) -> str:
     """The table of one part."""
     if part == "ranks":
-        rows = [["case", "ranks", "tokens/s of 1", "of all", "ratio", "bound", "target"]]
+        head = ["case", "ranks", "tokens/s of 1", "of all", "ratio", "each by itself", "bound"]
+        rows = [[*head, "target"]]
         for r in found:
             row = [r["case"], str(r["ranks"]), f"{r['tokens_per_second_alone']:,.0f}"]
             row += [f"{r['tokens_per_second_together']:,.0f}", f"{r['ratio']:.3f}"]
+            row += [f"{r['ratio_apart']:.3f}"]
             rows.append([*row, f"{r['bound']:.1f}", f"{r['target']:.1f}" if r["target"] else ""])
         return table(rows)
     rows = [[part, "case", "ms", "ratio to plain", "bound"]]

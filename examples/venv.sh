@@ -20,9 +20,10 @@ find_python() {
 }
 
 # What requirements/*.lock name, each file with a hash that pip checks. UNLOCKED=1 takes the newest
-# versions within the ranges of setup.py instead.
+# versions within the ranges of setup.py instead. Arguments: a Python, the lock of all but PyTorch.
 install_packages() {
-    local pip=("$PY" -m pip install --disable-pip-version-check --progress-bar off)
+    local python="$1" lock="$repo/requirements/$2"
+    local pip=("$python" -m pip install --disable-pip-version-check --progress-bar off)
     if [ -n "${UNLOCKED:-}" ]; then
         "${pip[@]}" -e "$repo[dev]"
         return
@@ -32,9 +33,9 @@ install_packages() {
     # a folder of files (pip's find-links) comes before the index, which may have gigabytes
     "${locked[@]}" --no-index -r "$repo/requirements/torch.lock" ||
         "${locked[@]}" -r "$repo/requirements/torch.lock" || return
-    "${locked[@]}" -r "$repo/requirements/all.lock" || return
+    "${locked[@]}" -r "$lock" || return
     # PyTorch for the CPU needs no more; its build for CUDA says that it does
-    if "$PY" -c 'import sys; from importlib.metadata import requires
+    if "$python" -c 'import sys; from importlib.metadata import requires
 sys.exit(not any("nvidia" in each for each in requires("torch") or []))'; then
         "${locked[@]}" -r "$repo/requirements/cuda.lock" || return
     fi
@@ -51,7 +52,7 @@ if [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ]; then
         "$python" -m venv "$venv" || exit 1
     fi
     echo "== installing fairseq_ki and its dependencies into .venv (about a minute)"
-    install_packages >"$venv/install.log" 2>&1 || {
+    install_packages "$PY" all.lock >"$venv/install.log" 2>&1 || {
         tail -n 20 "$venv/install.log" >&2
         echo "installation failed; the whole log is $venv/install.log" >&2
         echo "(a package index without a locked version: UNLOCKED=1 takes what it has)" >&2

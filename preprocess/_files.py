@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO, Any, BinaryIO, cast
 
 MAX_LINE_BYTES = 64 << 20
+MOST_PROCESSES = 1024
 _OPENERS: dict[str, Callable[..., Any]] = {".xz": lzma.open, ".gz": gzip.open}
 
 
@@ -55,6 +56,14 @@ def positive_int(text: str) -> int:
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, found {text}")
+    return value
+
+
+def process_count(text: str) -> int:
+    """Argument type: how many processes or threads to start."""
+    value = positive_int(text)
+    if value > MOST_PROCESSES:  # they would be started until the machine stops
+        raise argparse.ArgumentTypeError(f"expected at most {MOST_PROCESSES}, found {text}")
     return value
 
 
@@ -105,8 +114,8 @@ def check_outputs(outputs: Sequence[Path], overwrite: bool, inputs: Sequence[Pat
             ", ".join(map(str, present)),
             "choose another place or add --overwrite",
         )
-    own = {path.resolve() for path in inputs}
-    clashes = [str(path) for path in outputs if path.resolve() in own]
+    own = {os.path.realpath(path) for path in inputs}
+    clashes = [str(path) for path in outputs if os.path.realpath(path) in own]
     if clashes:
         raise Refusal("outputs other than the inputs", ", ".join(clashes), "write to another place")
 

@@ -21,7 +21,7 @@ from _files import (
     atomic_directory,
     check_outputs,
     parser,
-    positive_int,
+    process_count,
     require_file,
     run_script,
 )
@@ -138,7 +138,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     arguments.add_argument("--out-dir", type=Path, required=True, help="the data-bin to write")
     arguments.add_argument("--fast", action="store_true", help="read text and skip encode.py")
-    arguments.add_argument("--workers", type=positive_int, default=1, help="processes")
+    arguments.add_argument("--workers", type=process_count, default=1, help="processes")
     arguments.add_argument("--overwrite", action="store_true", help="replace an earlier data-bin")
     args = arguments.parse_args(argv)
     inputs = {"train": args.train, "valid": args.valid}

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from _corpus import SPLITS
-from _files import parser, positive_int, require_file, run_script
+from _files import parser, process_count, require_file, run_script
 
 _HERE = Path(__file__).parent
 
@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments.add_argument("--model", type=Path, required=True, help="SentencePiece model")
     arguments.add_argument(
         "--workers",
-        type=positive_int,
+        type=process_count,
         default=os.cpu_count() or 1,
         help="processes of fairseq-preprocess and of --fast; encode.py takes one",
     )
@@ -45,6 +45,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         split: require_file(args.corpus / f"{split}.txt", "give a corpus's directory")
         for split in SPLITS
     }
+    require_file(args.model, "train one with train_sentencepiece.py")
     with tempfile.TemporaryDirectory() as folder:
         encoded = {split: f"{folder}/{split}.pieces" for split in SPLITS}
         common = ["--model", str(args.model), "--corpus", str(args.corpus / "corpus.json")]

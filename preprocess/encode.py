@@ -8,7 +8,7 @@ import multiprocessing
 from collections.abc import Sequence
 from pathlib import Path
 
-from _files import atomic_files, check_outputs, parser, positive_int, require_file, run_script
+from _files import atomic_files, check_outputs, parser, process_count, require_file, run_script
 from _vocabulary import UNKNOWN, Block, encode_ids, load_model, pieces, text_blocks
 from sentencepiece import SentencePieceProcessor
 
@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments.add_argument("input", type=Path, help="text file (plain, .xz or .gz)")
     arguments.add_argument("--model", type=Path, required=True, help="SentencePiece model")
     arguments.add_argument("--out", type=Path, required=True, help="file of pieces to write")
-    arguments.add_argument("--workers", type=positive_int, default=1, help="processes")
+    arguments.add_argument("--workers", type=process_count, default=1, help="processes")
     arguments.add_argument("--overwrite", action="store_true", help="replace earlier output")
     args = arguments.parse_args(argv)
     require_file(args.input, "make it with text_corpus.py or docs_corpus.py")

@@ -18,6 +18,7 @@ from _files import (
     check_outputs,
     parser,
     positive_int,
+    process_count,
     require_file,
     run_script,
 )
@@ -135,7 +136,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments.add_argument("--seed", type=int, default=1, help="of the sampling of lines")
     arguments.add_argument(
         "--threads",
-        type=positive_int,
+        type=process_count,
         default=4,
         help="threads of SentencePiece; another number gives a slightly different model",
     )

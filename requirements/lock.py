@@ -8,6 +8,10 @@ hashes of all files that the package index has of each. Somebody's pip may prefe
 build of the same version (PyTorch's for the CPU, from a folder or a second index), so the hashes
 of what pip would install here are added. What PyTorch's build for CUDA needs beside it is in a
 file of its own, as the one for the CPU needs none of it.
+
+lowest.lock is the other end of the ranges, for `make test-lowest`: the lowest version that setup.py
+names of each package, and the newest of what those need. PyTorch alone is the newest there, too:
+its older builds for the CPU are in no package index.
 """
 
 import argparse
@@ -34,6 +38,7 @@ LOCKS = {
     "all.lock": "what the run scripts install",
     "cuda.lock": "what PyTorch's build for CUDA needs beside it",
 }
+LOWEST = "lowest.lock"
 HEADER = "# Made by `make lock`: {}. Do not edit.\n"
 INTRODUCTION = """\
 # Licences of the dependencies
@@ -83,16 +88,27 @@ def file_of(pin: Pin) -> str:
     return "cuda.lock" if CUDA.match(pin.name) else "all.lock"
 
 
-def resolved() -> list[Pin]:
-    """What uv finds within the ranges of setup.py."""
+def resolved(*options: str) -> list[Pin]:
+    """What uv finds within the ranges of setup.py, given more of its options."""
     command = [
         "uv", "pip", "compile", str(REPO / "setup.py"), "--universal", "--python-version", "3.11",
         "--generate-hashes", "--no-header", "--no-annotate", "--no-emit-index-url", "--quiet",
         "--exclude-newer", (datetime.now(UTC) - COOL_DOWN).isoformat(timespec="seconds"),
     ]  # fmt: skip
-    command += [word for extra in EXTRAS for word in ("--extra", extra)]
+    command += [*options, *(word for extra in EXTRAS for word in ("--extra", extra))]
     pins = parse(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     return [pin for pin in pins if "== 'emscripten'" not in pin.marker]
+
+
+def lowest(torch: Pin) -> list[Pin]:
+    """The lower end of the ranges, with this PyTorch."""
+    with tempfile.NamedTemporaryFile("w", suffix=".txt") as given:
+        given.write(f"torch=={torch.version}\n")
+        given.flush()
+        pins = resolved("--resolution", "lowest-direct", "--constraint", given.name)
+    pins = [pin for pin in pins if file_of(pin) == "all.lock"]
+    add_hashes(pins, taken_here(pins))
+    return pins
 
 
 def taken_here(pins: Iterable[Pin]) -> list[dict[str, Any]]:
@@ -162,6 +178,9 @@ def main() -> None:
         entries = "".join(str(pin) for pin in pins if file_of(pin) == file)
         (HERE / file).write_text(HEADER.format(purpose) + entries, encoding="utf-8")
     PAGE.write_text(page(pins, taken), encoding="utf-8")
+    (torch,) = (pin for pin in pins if pin.name == "torch")
+    entries = "".join(map(str, lowest(torch)))
+    (HERE / LOWEST).write_text(HEADER.format("the lowest that setup.py names") + entries)
     print(f"{len(pins)} versions in {', '.join(LOCKS)}; their licences in {PAGE.name}")
 
 

@@ -6,6 +6,8 @@ import logging
 import os
 import random
 import shutil
+import subprocess
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -131,6 +133,29 @@ def fairseq_train():
 def student_options() -> str:
     """The options of :func:`train`, for a test that starts fairseq-train itself."""
     return f"--user-dir {PACKAGE} {COMMON} {STUDENT}"
+
+
+@pytest.fixture(scope="session")
+def torchrun_train():
+    """fairseq-train under torchrun in two processes; the JSON lines that rank 0 printed."""
+
+    def train(data_bin, save_dir, options: str) -> list[dict]:
+        command = (
+            f"-m torch.distributed.run --nproc-per-node 2 --standalone -m fairseq_cli.train "
+            f"{data_bin} {options} --save-dir {save_dir}"
+        )
+        done = subprocess.run(
+            [sys.executable, *command.split()], capture_output=True, text=True, timeout=240
+        )
+        output = done.stdout + done.stderr
+        assert done.returncode == 0, output[-3000:]
+        return [
+            json.loads(line.split("| train_inner | ")[1])
+            for line in output.splitlines()
+            if "| train_inner | " in line
+        ]
+
+    return train
 
 
 @pytest.fixture(scope="session")

@@ -10,6 +10,7 @@ import pytest
 import setuptools
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from packaging.version import Version
 
 REPO = Path(__file__).resolve().parent.parent
 FOLDER = REPO / "requirements"
@@ -32,6 +33,16 @@ def pins(lock):
     return {file: lock.parse((FOLDER / file).read_text()) for file in lock.LOCKS}
 
 
+@pytest.fixture
+def asked(monkeypatch) -> list[Requirement]:
+    """What setup.py asks for, extras and all."""
+    options: dict = {}
+    monkeypatch.setattr(setuptools, "setup", lambda **given: options.update(given))
+    runpy.run_path(str(REPO / "setup.py"))
+    extras = options["extras_require"].values()
+    return [Requirement(each) for group in (options["install_requires"], *extras) for each in group]
+
+
 def test_every_pin_has_hashes_and_no_place(pins):
     for file, found in pins.items():
         assert found, file
@@ -43,19 +54,26 @@ def test_every_pin_has_hashes_and_no_place(pins):
     assert not any("nvidia" in pin.name for pin in pins["all.lock"])
 
 
-def test_what_setup_asks_for_is_locked(pins, monkeypatch):
-    asked: dict = {}
-    monkeypatch.setattr(setuptools, "setup", lambda **options: asked.update(options))
-    runpy.run_path(str(REPO / "setup.py"))
-    extras = asked["extras_require"]
-    wanted = [*asked["install_requires"], *(each for name in extras for each in extras[name])]
+def test_what_setup_asks_for_is_locked(pins, asked):
     locked: dict[str, list[str]] = {}
     for pin in (pin for found in pins.values() for pin in found):
         locked.setdefault(canonicalize_name(pin.name), []).append(pin.version)
-    for requirement in map(Requirement, wanted):
+    for requirement in asked:
         versions = locked.get(canonicalize_name(requirement.name))
         assert versions, f"{requirement.name} is not locked: make lock"
         assert all(requirement.specifier.contains(v) for v in versions), requirement
+
+
+def test_lower_bounds_are_versions_that_exist_and_are_tested(lock, asked):
+    lowest = lock.parse((FOLDER / lock.LOWEST).read_text())
+    locked = {canonicalize_name(pin.name): pin.version for pin in lowest}
+    assert all(pin.hashes for pin in lowest)
+    assert "torch" not in locked  # its old builds for the CPU are in no index
+    for requirement in asked:
+        if requirement.name != "torch":
+            (bound,) = (s.version for s in requirement.specifier if s.operator in (">=", "=="))
+            found = locked[canonicalize_name(requirement.name)]
+            assert Version(found) == Version(bound), f"{requirement}: {found}; make lock"
 
 
 def test_the_page_of_licences_lists_what_is_locked(pins):

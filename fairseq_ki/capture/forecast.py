@@ -56,10 +56,10 @@ def forecast(session: Session, plan: Plan, processes: int = 1) -> Forecast:
     begun = time.perf_counter()
     for number, batch in enumerate(itertools.islice(batches, 1 + _TIMED_BATCHES)):
         for said in session.teacher.say(batch):
-            for kept in kept_rows(plan, 0, 1, said.samples, said.scores):
-                plan.encoding.encode(kept)
-                rows += len(kept)
-                distinct += kept_ids(kept)
+            kept = kept_rows(plan, 0, 1, said.samples, said.scores)
+            plan.encoding.encode_samples(kept, [len(s.targets) for s in said.samples])
+            rows += len(kept)
+            distinct += kept_ids(kept)
         samples += len(batch.samples)
         if number == 0:
             warmed_up, first = time.perf_counter(), samples

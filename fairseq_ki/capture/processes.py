@@ -18,13 +18,14 @@ from fairseq_ki.capture.writing import write_shards
 from fairseq_ki.compat.cpu_ranks import launched_ranks
 from fairseq_ki.store import Manifest, Plan, StoreWriter
 
+MOST_WORKERS = 1024
 _POLL_SECONDS = 0.2
 
 
 def check_parallel(workers: int) -> None:
     """Refuse numbers of processes that make no sense."""
-    if workers < 1:
-        raise ValueError(f"--workers: expected at least 1, found {workers}")
+    if not 1 <= workers <= MOST_WORKERS:
+        raise ValueError(f"--workers: expected 1 to {MOST_WORKERS}, found {workers}")
     if workers > 1 and launched_ranks() > 1:
         raise ValueError(
             f"--workers {workers}: torchrun started {launched_ranks()} processes already: "

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fairseq_ki.capture.scores import BLOCK, Scores, exp_
+from fairseq_ki.capture.scores import BLOCK, Scores, argmax, exp_
 from fairseq_ki.store import (
     ZERO,
     Dense,
@@ -21,6 +21,7 @@ from fairseq_ki.store import (
     StoreError,
     TopK,
     TopP,
+    draw_by_block,
     select_topp,
     tally,
     to_half,
@@ -43,8 +44,7 @@ def select(encoding: Encoding, scores: Scores, targets: Tensor, uniform: np.ndar
             return _ranked(encoding, scores, target)
         case Sampled():
             assert uniform is not None
-            drawn = draw(scores, torch.from_numpy(uniform).to(wanted.device), encoding.tau)
-            ids, counts = tally(_numpy(drawn).astype(np.int32), encoding.vocabulary)
+            ids, counts = tally(draw(scores, uniform, encoding.tau), encoding.vocabulary)
             return Rows(ids, counts, target, _top1(scores))
         case Dense():
             return Rows(None, to_half(_numpy(scores.log_probs)), target, _top1(scores))
@@ -52,8 +52,8 @@ def select(encoding: Encoding, scores: Scores, targets: Tensor, uniform: np.ndar
 
 
 def _top1(scores: Scores) -> np.ndarray:
-    block = scores.highest.argmax(dim=1, keepdim=True)  # the first of equals
-    return _numpy(block * BLOCK + scores.of_blocks(block).argmax(dim=2))[:, 0].astype(np.int32)
+    block = argmax(scores.highest).unsqueeze(1)
+    return _numpy(block * BLOCK + argmax(scores.of_blocks(block)))[:, 0].astype(np.int32)
 
 
 def _ranked(encoding: TopK | TopP, scores: Scores, target: np.ndarray) -> Rows:
@@ -97,24 +97,40 @@ def best(scores: Scores, k: int) -> tuple[Tensor, Tensor]:
     return ids[:, :k], values[:, :k]
 
 
-def draw(scores: Scores, uniform: Tensor, tau: float) -> Tensor:
+def draw(scores: Scores, uniform: np.ndarray, tau: float) -> np.ndarray:
     """Draw ids with replacement from softmax(logits / tau), by inversion in order of id.
 
     Args:
         uniform: (n, D) float64 in [0, 1).
 
     Returns:
-        (n, D) int64. A function of each row alone, however the device orders its sums: those
-        over blocks are of integers. A block of probability below 2^-40 is never drawn.
+        (n, D) int32, ascending; a function of each row alone.
     """
     mass = scores.mass
     if tau != 1.0:
         largest = scores.highest.amax(dim=1).view(-1, 1, 1)
         mass = exp_((scores.blocks - largest) / tau).sum(dim=2)
+    if mass.device.type != "cpu":
+        return _numpy(_draw_there(scores, mass, torch.from_numpy(uniform), tau)).astype(np.int32)
+    # numpy leaves torch's threads to the teacher's forward pass, which goes on meanwhile
+    logits, highest = scores.blocks.flatten(0, 1).numpy(), scores.highest.flatten().numpy()
+
+    def weights(block: np.ndarray) -> np.ndarray:
+        relative = np.subtract(logits.take(block, axis=0).T, highest.take(block), order="C")
+        return np.exp(relative if tau == 1.0 else relative / np.float32(tau), out=relative)
+
+    return draw_by_block(mass.numpy(), uniform, weights)
+
+
+def _draw_there(scores: Scores, mass: Tensor, uniform: Tensor, tau: float) -> Tensor:
+    """``store.draw_by_block`` on the device of the scores, (n, D) int64.
+
+    However that orders its sums: those over blocks are of integers.
+    """
     share = mass.double()
     edges = (share * (_SCALE / share.sum(dim=1, keepdim=True))).long().cumsum(dim=1)  # (n, M)
     total = edges[:, -1:]
-    points = uniform * total
+    points = uniform.to(mass.device).sort(dim=1).values * total
     # a product rounded up to the total would fall behind the last id
     block = torch.searchsorted(edges, points.long().minimum(total - 1), right=True)  # (n, D)
     low = edges.gather(1, (block - 1).clamp(min=0)).masked_fill(block == 0, 0)

@@ -15,7 +15,7 @@ from fairseq_ki.data.splits import combined_fingerprint
 from fairseq_ki.lineage import teacher_sha256
 from fairseq_ki.models.ki_teacher import load_teacher
 from fairseq_ki.store import Plan, Split, make_encoding
-from fairseq_ki.tasks._options import plain
+from fairseq_ki.tasks._options import fewest_tokens, plain
 
 
 @dataclass(frozen=True)
@@ -85,6 +85,9 @@ class Session:
         """
         data = settings.data
         task = build_task(data)
+        tokens, fewest = task.config.tokens_per_sample, fewest_tokens(task.causal)
+        if tokens < fewest:
+            raise ValueError(f"--tokens-per-sample: expected at least {fewest}, found {tokens}")
         model = load_teacher(
             settings.teacher,
             task,

@@ -55,8 +55,7 @@ def _write_shard(
 
     def keep(samples: list[Sample], scores: Scores) -> None:
         rows = kept_rows(plan, shard.split, shard.mask_epoch, samples, scores)
-        for sample, its_rows in zip(samples, rows):
-            out.add(sample.checksum, its_rows)
+        out.add_samples([s.checksum for s in samples], rows, [len(s.targets) for s in samples])
         on_samples(len(samples))
 
     # numpy and torch let go of Python's lock while they compute, so threads suffice
@@ -73,14 +72,12 @@ def _write_shard(
 
 def kept_rows(
     plan: Plan, split: int, mask_epoch: int, samples: list[Sample], scores: Scores
-) -> list[Rows]:
-    """What the plan's encoding keeps of each sample, from the rows of all of them."""
+) -> Rows:
+    """What the plan's encoding keeps of these samples, one after another."""
     targets = torch.cat([sample.targets for sample in samples])
     drawn = [plan.uniforms(split, mask_epoch, s.block, len(s.targets)) for s in samples]
     uniform = None if drawn[0] is None else np.concatenate(drawn)
-    rows = select(plan.encoding, scores, targets, uniform)
-    ends = np.cumsum([len(sample.targets) for sample in samples])
-    return [rows[end - len(s.targets) : end] for s, end in zip(samples, ends.tolist())]
+    return select(plan.encoding, scores, targets, uniform)
 
 
 def made_ahead(items: Iterator[T]) -> Iterator[T]:

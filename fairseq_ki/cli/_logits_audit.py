@@ -16,6 +16,7 @@ from fairseq_ki.cli._data_options import data_settings
 from fairseq_ki.models.ki_teacher import load_teacher
 from fairseq_ki.store import ENCODINGS, Encoding, StoreReader, make_encoding
 
+PICTURES = (".png", ".svg", ".pdf")
 DEFAULT = ("topk:k=10", "topk:k=50", "topk:k=100", "topp:p=0.95,k=100", "sampled:draws=50")
 
 
@@ -55,6 +56,10 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError(f"--rows: expected at least 1 row to audit, found {args.rows}")
     if not args.max_angle > 0:
         raise ValueError(f"--max-angle: expected degrees above 0, found {args.max_angle:g}")
+    if args.plot is not None and args.plot.suffix not in PICTURES:
+        raise ValueError(
+            f"--plot: expected a file that ends in {', '.join(PICTURES)}, found {args.plot}"
+        )
     settings = CaptureSettings(
         data=data_settings(args),
         teacher=args.teacher,
@@ -101,15 +106,19 @@ def run(args: argparse.Namespace) -> int:
 def parse_encoding(text: str, vocabulary: int, tau: float) -> Encoding:
     """``sampled:draws=50`` or ``topk:k=10,tail``; draws are made at the audited temperature."""
     name, _, rest = text.partition(":")
-    parameters: dict[str, Any] = {"tau": tau} if name == "sampled" else {}
+    parameters: dict[str, Any] = {}
     for part in filter(None, rest.split(",")):
         key, given, value = part.partition("=")
+        if key in parameters:
+            raise ValueError(f"--encodings {text}: expected each parameter once, found {key} again")
         try:
             parameters[key] = json.loads(value) if given else True
         except ValueError:
             raise ValueError(f"--encodings {text}: expected {key}=NUMBER, found {part!r}") from None
     if name not in ENCODINGS:
         raise ValueError(f"--encodings: expected one of {', '.join(ENCODINGS)}, found {text!r}")
+    if name == "sampled":
+        parameters.setdefault("tau", tau)
     return make_encoding(name, vocabulary, parameters)
 
 

@@ -71,6 +71,10 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
+    if not -(2**63) <= args.seed < 2**63:
+        raise ValueError(f"--seed: expected a whole number of 64 bits, found {args.seed}")
+    if not args.out:
+        raise ValueError("--out: expected the name of a checkpoint, found nothing")
     check_free(args.out)
     _check_lineage(args.out)
     origin = read_origin(args.teacher, args.dict)

@@ -17,6 +17,8 @@ from fairseq_ki.cli._data_options import DataParser, data_settings
 from fairseq_ki.cli._quiet import quiet
 from fairseq_ki.compat.cpu_ranks import launched_ranks
 from fairseq_ki.store import ENCODINGS, Manifest, StoreWriter, verify
+from fairseq_ki.store.manifest import MANIFEST
+from fairseq_ki.store.writer import PLAN
 
 # option -> (name in the encoding, encodings that have it)
 PARAMETERS = {
@@ -164,7 +166,7 @@ def _write(args: argparse.Namespace, rank: int = 0, world_size: int = 1) -> int:
     settings = settings_of(args)
     session = Session.open(settings, processes.launched_device(settings.device))
     plan = session.plan()
-    if (args.out / "manifest.json").exists():
+    if (args.out / MANIFEST).exists():
         StoreWriter(args.out, plan)  # refuses, and says what is there
     begun = time.monotonic()
     expected = forecast(session, plan, world_size)
@@ -192,12 +194,17 @@ def _write(args: argparse.Namespace, rank: int = 0, world_size: int = 1) -> int:
 
 def _check_room(out: Path, expected: Forecast) -> None:
     """Refuse to begin what the disk cannot take; what is written already counts."""
-    if out.exists() and not out.is_dir():
-        raise ValueError(f"--out {out}: expected a new folder or a store, found a file")
-    written = sum(file.stat().st_size for file in out.glob("*.rows"))
     place = out.resolve()
     while not place.exists():
         place = place.parent
+    if not place.is_dir():
+        raise ValueError(f"--out {out}: expected a new folder or a store, found a file")
+    others = sorted(path.name for path in out.glob("[!.]*"))
+    if others and not {PLAN, MANIFEST} & set(others):
+        raise ValueError(
+            f"--out {out}: expected a new folder or a store, found a folder with {others[0]}"
+        )
+    written = sum(file.stat().st_size for file in out.glob("*.rows"))
     free = shutil.disk_usage(place).free
     if expected.bytes - written > free:
         raise ValueError(

@@ -40,8 +40,13 @@ def main(argv: list[str] | None = None) -> int:
     try:
         return args.run(args)
     except (ValueError, OSError) as error:
-        print(f"fairseq-ki {args.verb}: error: {error}", file=sys.stderr)
-        return 2
+        said = str(error)
+    except RuntimeError as error:
+        if not str(error).startswith("Symlink loop"):  # what pathlib says, before Python 3.13
+            raise
+        said = f"expected a file or folder, found a link that leads to itself ({error})"
+    print(f"fairseq-ki {args.verb}: error: {said}", file=sys.stderr)
+    return 2
 
 
 if __name__ == "__main__":

@@ -81,8 +81,8 @@ def _examples(folder: Path) -> list[Example]:
 
 def _check_outputs(args: argparse.Namespace) -> None:
     """Refuse to write over what is reported on, or into a file as if it were a folder."""
-    sources = {path.resolve() for path in args.runs}
-    sources |= {(path / RESULTS).resolve() for path in args.runs}
+    taken = {path.resolve() for path in args.runs}
+    taken |= {(path / RESULTS).resolve() for path in args.runs}
     for option, path in (
         ("--out", args.out),
         ("--markdown", args.markdown),
@@ -90,10 +90,11 @@ def _check_outputs(args: argparse.Namespace) -> None:
     ):
         if path is None:
             continue
-        if path.resolve() in sources or path.is_dir():
+        if path.resolve() in taken or path.is_dir():
             raise ValueError(
-                f"{option} {path}: expected a file to write, found a folder or one of the runs; "
-                "choose another name"
+                f"{option} {path}: expected a file of its own, found a folder, one of the runs or "
+                "another output; choose another name"
             )
         if path.parent.exists() and not path.parent.is_dir():
             raise ValueError(f"{option} {path}: expected a folder at {path.parent}, found a file")
+        taken.add(path.resolve())

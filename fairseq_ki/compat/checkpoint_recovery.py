@@ -101,6 +101,11 @@ def _load(original: Callable) -> Callable:
                 f"--restore-file {path} does not exist, and fairseq would start from scratch. "
                 "Correct the path, or leave the option out."
             )
+        if cfg.finetune_from_model is not None and os.path.isdir(cfg.finetune_from_model):
+            raise CheckpointError(
+                f"--finetune-from-model {cfg.finetune_from_model} is a folder, and fairseq would "
+                "start from scratch. Name a checkpoint in it."
+            )
         extra_state, epoch_itr = original(cfg, trainer, **passthrough_args)
         if extra_state is not None and cfg.reset_dataloader:
             _hand_over_task_state(trainer.task, extra_state)

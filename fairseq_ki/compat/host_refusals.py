@@ -16,12 +16,24 @@ MENDS = (
         "Give the checkpoint to --finetune-from-model, or add --reset-optimizer "
         "--reset-lr-scheduler --reset-meters --reset-dataloader",
     ),
+    (
+        r"Cannot resume training due to dataloader mismatch.*",
+        "The checkpoint has seen more batches of its epoch than there are now: give the data, "
+        "--batch-size and number of processes that it was trained with, or --reset-dataloader",
+    ),
     (r"--finetune-from-model \S+ does not exist", "Correct the path"),
     (r"Model file not found: .*", "Correct --path"),
     (
         r"Must specify batch size either with --max-tokens or --batch-size",
         "Add --batch-size, in samples",
     ),
+    (r"Seed must be between 0 and 2\*\*32 - 1", "Correct --seed"),
+    (r"num_workers option should be non-negative", "Correct --num-workers"),
+    (
+        r"embed_dim must be divisible by num_heads",
+        "Choose attention heads that divide the model's width",
+    ),
+    (r"dropout probability has to be between 0 and 1, but got \S+", "Correct the dropout"),
 )
 # what another path or other rights mend; a full disk is not among them
 _PATHS = (
@@ -32,6 +44,8 @@ _PATHS = (
     errno.EISDIR,
     errno.EEXIST,
     errno.EROFS,
+    errno.ELOOP,
+    errno.ENAMETOOLONG,
 )
 _KNOWN = tuple((re.compile(pattern), mend) for pattern, mend in MENDS)
 

@@ -27,12 +27,17 @@ from fairseq_ki.models.hf_shapes import KIGPT2
 
 @dataclass(frozen=True)
 class Target:
-    """The class of transformers that a model becomes."""
+    """The class of transformers that a model becomes.
+
+    output: the output layer, None for a classifier.
+    classes: of a classifier's head, else None.
+    """
 
     model_type: str
     architecture: str
     entries: tuple[Entry, ...]
     output: Entry | None
+    classes: int | None = None
 
 
 def choose_target(source: FairseqModel, asked: str | None) -> Target:
@@ -60,7 +65,8 @@ def choose_target(source: FairseqModel, asked: str | None) -> Target:
             )
         return Target("roberta", "RobertaForMaskedLM", entries, ROBERTA_OUTPUT)
     entries = encoder + classification_head(head)
-    return Target("roberta", "RobertaForSequenceClassification", entries, None)
+    name = "RobertaForSequenceClassification"
+    return Target("roberta", name, entries, None, source.heads[head])
 
 
 def _chosen_head(source: FairseqModel, asked: str | None) -> str | None:
@@ -126,8 +132,8 @@ def config_of(
         return transformers.BioGptConfig(
             **common, max_position_embeddings=shape.positions, scale_embedding=shape.scaled
         )
-    if target.output is None:
-        names = labels or [f"LABEL_{i}" for i in range(layout.sizes["C"])]
+    if target.classes is not None:
+        names = labels or [f"LABEL_{i}" for i in range(target.classes)]
         common |= {
             "classifier_dropout": shape.pooler_dropout,
             "id2label": dict(enumerate(names)),
@@ -142,20 +148,16 @@ def config_of(
     )
 
 
-def read_labels(path: Path | None, target: Target, source: FairseqModel) -> list[str] | None:
+def read_labels(path: Path | None, target: Target) -> list[str] | None:
     """The names of the classes in the label/dict.txt of the training. ValueError for others."""
     if path is None:
         return None
-    if target.output is not None or source.causal:
+    classes = target.classes
+    if classes is None:
         raise ValueError("--labels: expected a classification head to be converted, found none")
     if not path.is_file():
         raise ValueError(f"--labels: expected the label/dict.txt of the training at {path}")
     dictionary = Dictionary.load(str(path))
-    classes = next(
-        source.heads[e.fairseq.split(".")[1]]
-        for e in target.entries
-        if e.hf == "classifier.out_proj.weight"
-    )
     names = dictionary.symbols[dictionary.nspecial :][:classes]
     if len(names) < classes:
         raise ValueError(f"{path}: expected {classes} labels, found {len(names)}")

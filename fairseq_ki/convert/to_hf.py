@@ -67,7 +67,7 @@ def convert(
     target = choose_target(source, head)
     built, rows = _tokenizer(source, spm, tokenizer, drop_missing_pieces)
     layout = _layout(source, target, rows)
-    config = config_of(source, target, layout, read_labels(labels, target, source))
+    config = config_of(source, target, layout, read_labels(labels, target))
     with _new_directory(out) as folder, offline():
         save_file(_tensors(source, target, layout), folder / WEIGHTS, metadata={"format": "pt"})
         config.save_pretrained(folder)
@@ -116,9 +116,8 @@ def _layout(source: FairseqModel, target: Target, rows: tuple[int | None, ...]) 
         first = 0 if target.model_type == "gpt2" else FIRST_POSITION
     sizes = {"D": shape.width, "F": shape.feed_forward, "P": shape.positions + FIRST_POSITION}
     sizes["T"] = shape.token_types
-    for entry in target.entries:
-        if entry.hf == "classifier.out_proj.weight":
-            sizes["C"] = source.heads[entry.fairseq.split(".")[1]]
+    if target.classes is not None:
+        sizes["C"] = target.classes
     return Layout(rows, first, shape.layers, sizes)
 
 

@@ -1,7 +1,6 @@
 """The options of criterion ``ki``, and what they mean, checked."""
 
 import logging
-import math
 from dataclasses import dataclass, field
 from typing import Optional  # fairseq reads no `X | None`
 
@@ -13,6 +12,9 @@ from fairseq_ki.objective.surpassed import SurpassedMonitor
 from fairseq_ki.teachers.inheritance import Inheritance
 
 logger = logging.getLogger(__name__)
+
+# tested to the ends; far below, the quotients of logits leave float32
+TEMPERATURES = (0.001, 10_000.0)
 
 
 @dataclass
@@ -104,9 +106,11 @@ def build_inheritance(cfg: KICriterionConfig) -> Inheritance:
     Raises:
         ValueError: naming the option, what was expected and what was found.
     """
-    if not 0 < cfg.ki_temperature < math.inf:
+    lowest, highest = TEMPERATURES
+    if not lowest <= cfg.ki_temperature <= highest:
         raise ValueError(
-            f"--ki-temperature: expected a finite number above 0, found {cfg.ki_temperature}"
+            f"--ki-temperature: expected a number from {lowest} to {highest}, found "
+            f"{cfg.ki_temperature}"
         )
     name = str(cfg.ki_schedule)
     steps = cfg.ki_steps

@@ -5,7 +5,7 @@ from typing import Protocol
 from fairseq.data import MaskTokensDataset, MonolingualDataset
 from torch import Tensor
 
-from fairseq_ki.data.masked_once import masked_once
+from fairseq_ki.data.masked_once import masked_once, replacement_edges
 
 
 class Blocks(Protocol):
@@ -27,12 +27,13 @@ class MaskedBlocks:
 
     def __init__(self, source: MaskTokensDataset, target: MaskTokensDataset) -> None:
         self.source, self.target = source, target
+        self._edges = replacement_edges(source)
 
     def __len__(self) -> int:
         return len(self.source)
 
     def __getitem__(self, block: int) -> tuple[Tensor, Tensor]:
-        return masked_once(self.source, self.target, block)
+        return masked_once(self.source, self.target, block, self._edges)
 
     def set_epoch(self, epoch: int) -> None:
         self.source.set_epoch(epoch)

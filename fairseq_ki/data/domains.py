@@ -1,85 +1,59 @@
 """Samples of several domains in one batch, drawn by the weights of the domains."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 import torch
-from fairseq.data import BaseWrapperDataset, ConcatDataset, ResamplingDataset
+from fairseq.data import ConcatDataset, ResamplingDataset
 from fairseq.data.fairseq_dataset import FairseqDataset
 
-from fairseq_ki.data.blocks import Blocks
-from fairseq_ki.data.stored_rows import ReadingSwitch, SplitRows, collate_rows
+from fairseq_ki.data.stored_rows import ReadingSwitch, SplitRows, WithStoredRows, collate_rows
 from fairseq_ki.store import Rows
 from fairseq_ki.teachers.router import DOMAIN
 from fairseq_ki.teachers.stored import STORED
 
 
-class DomainSample(NamedTuple):
-    """A sample of fairseq's, the index of its domain, and its rows in the domain's stores."""
-
-    domain: int
-    sample: dict
-    rows: tuple[Rows, ...] | None
-
-
-class DomainSamples(BaseWrapperDataset):
+class DomainSamples(WithStoredRows):
     """One split of one domain's data, below any renumbering of the samples.
 
     Args:
-        dataset: fairseq's samples, in the order of the blocks.
         domain: its index in the mixture.
-        blocks: the same samples as stores know them.
-        stores: the rows of this split, one for each store of the domain.
-        pad: the padding id.
-        switch: tells when no more rows are needed.
+        dataset, stores, inputs, switch: as in :class:`WithStoredRows`.
     """
 
     def __init__(
         self,
-        dataset: FairseqDataset,
         domain: int,
-        blocks: Blocks,
+        dataset: FairseqDataset,
         stores: Sequence[SplitRows],
-        pad: int,
+        inputs: str,
         switch: ReadingSwitch,
     ) -> None:
-        super().__init__(dataset)
+        super().__init__(dataset, stores, inputs, switch)
         self.domain = domain
-        self.blocks = blocks
-        self.stores = stores
-        self.pad = pad
-        self.switch = switch
 
-    def __getitem__(self, index: int) -> DomainSample:
-        rows = None
-        if self.stores and self.switch:
-            block = self.blocks[index]
-            rows = tuple(store.read(index, *block, self.pad) for store in self.stores)
-        return DomainSample(self.domain, self.dataset[index], rows)
+    def __getitem__(self, index: int) -> dict:
+        return {**super().__getitem__(index), DOMAIN: self.domain}
 
-    def collater(self, samples: Sequence[DomainSample]) -> dict:
+    def collater(self, samples: Sequence[dict]) -> dict:
         """A batch of fairseq's with ``DOMAIN`` and ``STORED``; the samples may be of any domain."""
-        batch = self.dataset.collater([sample.sample for sample in samples])
-        if not batch:
-            return batch
-        # --pad-to-fixed-bsz adds samples without a target at the end
-        batch[DOMAIN] = torch.zeros(len(batch["target"]), dtype=torch.long)
-        batch[DOMAIN][: len(samples)] = torch.tensor([sample.domain for sample in samples])
-        by_domain: dict[int, list[tuple[Rows, ...]]] = {}
+        batch = super().collater(samples)
+        if batch:
+            # --pad-to-fixed-bsz adds samples without a target at the end
+            batch[DOMAIN] = torch.zeros(len(batch["target"]), dtype=torch.long)
+            batch[DOMAIN][: len(samples)] = torch.tensor([sample[DOMAIN] for sample in samples])
+        return batch
+
+    def collate_stored(self, samples: Sequence[dict]) -> dict:
+        """By domain: the rows in each of its stores."""
+        by_domain: dict[int, list[list[Rows]]] = {}
         for sample in samples:
-            if sample.rows is not None:
-                by_domain.setdefault(sample.domain, []).append(sample.rows)
-        batch[STORED] = {
+            if sample[STORED]:
+                by_domain.setdefault(sample[DOMAIN], []).append(sample[STORED])
+        return {
             domain: [collate_rows(of_one_store) for of_one_store in zip(*rows, strict=True)]
             for domain, rows in by_domain.items()
         }
-        return batch
-
-    def set_epoch(self, epoch: int) -> None:
-        super().set_epoch(epoch)
-        for store in self.stores:
-            store.set_epoch(epoch)
 
 
 class AllSamples(ConcatDataset):

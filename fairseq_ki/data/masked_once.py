@@ -11,13 +11,26 @@ from fairseq.data import MaskTokensDataset
 from torch import Tensor
 
 
+def replacement_edges(source: MaskTokensDataset) -> np.ndarray:
+    """(V,) cumulative weights of the random replacements; empty where there are none.
+
+    ``Generator.choice`` makes them of its ``p`` at every call, which would take the largest part of
+    a sample's time.
+    """
+    if source.random_token_prob == 0.0:
+        return np.zeros(0)
+    edges = np.cumsum(source.weights)
+    return edges / edges[-1]
+
+
 def masked_once(
-    source: MaskTokensDataset, target: MaskTokensDataset, block: int
+    source: MaskTokensDataset, target: MaskTokensDataset, block: int, edges: np.ndarray
 ) -> tuple[Tensor, Tensor]:
     """``(source[block], target[block])``, bit for bit.
 
     Args:
         source, target: from ``masking.mask_tokens``.
+        edges: ``replacement_edges(source)``.
     """
     if (
         source.skip_masking
@@ -46,5 +59,5 @@ def masked_once(
         inputs[same] = item[same]
         random = other & ~same
         if random.any():
-            inputs[random] = rng.choice(len(source.vocab), random.sum(), p=source.weights)
+            inputs[random] = edges.searchsorted(rng.random(random.sum()), side="right")
     return torch.from_numpy(inputs), torch.from_numpy(wanted)

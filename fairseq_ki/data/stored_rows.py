@@ -35,18 +35,20 @@ class SplitRows:
     Args:
         reader: of the store that has the split.
         split: its index in the store.
+        pad: the padding id, which stands where no token is to be predicted.
     """
 
-    def __init__(self, reader: StoreReader, split: int) -> None:
+    def __init__(self, reader: StoreReader, split: int, pad: int) -> None:
         self.reader = reader
         self.split = split
+        self.pad = pad
         self.epoch = 1
 
     def set_epoch(self, epoch: int) -> None:
         """A mask epoch, from 1."""
         self.epoch = epoch
 
-    def check_first(self, blocks: Blocks, epoch: int, pad: int) -> None:
+    def check_first(self, blocks: Blocks, epoch: int) -> None:
         """Compare the first samples of a mask epoch: tells at once what each read would tell.
 
         Raises:
@@ -54,86 +56,72 @@ class SplitRows:
         """
         blocks.set_epoch(epoch)
         first = range(min(len(blocks), FINGERPRINTED_SAMPLES))
-        checksums = [checksum_of(*blocks[block], pad) for block in first]
+        checksums = [checksum_of(*blocks[block], self.pad) for block in first]
         self.reader.manifest.check_samples(self.split, epoch, checksums)
 
-    def read(self, block: int, source: Tensor, target: Tensor, pad: int) -> Rows:
+    def read(self, block: int, source: Tensor, target: Tensor) -> Rows:
         """The rows of one sample; MismatchError if the store's is another sample.
 
         Args:
             source: (T,) what the model is fed; target: (T,) ids, ``pad`` where none is wanted.
         """
-        checksum = checksum_of(source, target, pad)
+        checksum = checksum_of(source, target, self.pad)
         return self.reader.read(self.split, self.epoch, block, checksum=checksum)
 
 
 def checksum_of(source: Tensor, target: Tensor, pad: int) -> int:
     """The store's checksum of one sample, (T,) inputs and (T,) targets."""
-    positions = target.ne(pad).nonzero().view(-1)
-    return sample_checksum(positions.numpy(), target[positions].numpy(), source.numpy())
-
-
-class StoredRowsDataset(BaseWrapperDataset):
-    """For ki_mlm: beside the masked blocks, under a key of its own in the nested dictionary."""
-
-    def __init__(
-        self,
-        source: FairseqDataset,
-        target: FairseqDataset,
-        rows: SplitRows,
-        pad: int,
-        switch: ReadingSwitch,
-    ) -> None:
-        super().__init__(source)
-        self.target = target
-        self.rows = rows
-        self.pad = pad
-        self.switch = switch
-
-    def __getitem__(self, index: int) -> Rows | None:
-        if not self.switch:
-            return None
-        return self.rows.read(index, self.dataset[index], self.target[index], self.pad)
-
-    def collater(self, samples: Sequence[Rows | None]) -> dict[str, Tensor]:
-        return collate_rows(samples)
-
-    def set_epoch(self, epoch: int) -> None:
-        super().set_epoch(epoch)
-        self.rows.set_epoch(epoch)
+    wanted = target.numpy()
+    positions = np.flatnonzero(wanted != pad)
+    return sample_checksum(positions, wanted[positions], source.numpy())
 
 
 class WithStoredRows(BaseWrapperDataset):
-    """For ki_lm: fairseq's samples, {source, target, ...}, with their rows."""
+    """fairseq's samples, each with its rows in the stores.
+
+    Args:
+        dataset: samples as dictionaries with ``target`` (T,), in the order of the blocks.
+        stores: the rows of this split; of a run without domains there is one.
+        inputs: the key of a sample's (T,) tokens that the model is fed.
+        switch: tells when no more rows are needed.
+    """
 
     def __init__(
-        self, dataset: FairseqDataset, rows: SplitRows, pad: int, switch: ReadingSwitch
+        self,
+        dataset: FairseqDataset,
+        stores: Sequence[SplitRows],
+        inputs: str,
+        switch: ReadingSwitch,
     ) -> None:
         super().__init__(dataset)
-        self.rows = rows
-        self.pad = pad
+        self.stores = stores
+        self.inputs = inputs
         self.switch = switch
 
     def __getitem__(self, index: int) -> dict:
         sample = self.dataset[index]
-        rows = None
-        if self.switch:
-            rows = self.rows.read(index, sample["source"], sample["target"], self.pad)
+        stores = self.stores if self.switch else ()
+        rows = [store.read(index, sample[self.inputs], sample["target"]) for store in stores]
         return {**sample, STORED: rows}
 
-    def collater(self, samples: list[dict]) -> dict:
-        batch = self.dataset.collater(samples)
+    def collater(self, samples: Sequence[dict]) -> dict:
+        batch = super().collater(samples)
         if batch:
-            batch[STORED] = collate_rows([sample[STORED] for sample in samples])
+            batch[STORED] = self.collate_stored(samples)
         return batch
+
+    def collate_stored(self, samples: Sequence[dict]) -> dict:
+        """What a batch has under ``STORED``, as its source of signals looks for it."""
+        return collate_rows([rows for sample in samples for rows in sample[STORED]])
 
     def set_epoch(self, epoch: int) -> None:
         super().set_epoch(epoch)
-        self.rows.set_epoch(epoch)
+        for store in self.stores:
+            store.set_epoch(epoch)
 
 
-def collate_rows(samples: Sequence[Rows | None]) -> dict[str, Tensor]:
-    """The rows of a batch in the order of its samples; empty where reading was switched off.
+def collate_rows(samples: Sequence[Rows]) -> dict[str, Tensor]:
+    """The rows of a batch in the order of its samples; empty without samples.
 
     Nothing is float32, which fairseq would cast to the model's type under fp16.
 
@@ -141,7 +129,7 @@ def collate_rows(samples: Sequence[Rows | None]) -> dict[str, Tensor]:
         ids (N, K) int32 (absent for dense rows), values (N, K) float16 log-probabilities or
         int32 counts, target_logprob (N,) float16, top1 (N,) int32, tail (N,) float16 if kept.
     """
-    if any(rows is None for rows in samples):
+    if not samples:
         return {}
     width = max(rows.values.shape[1] for rows in samples)
     filling = 0 if samples[0].values.dtype.kind == "i" else ZERO

@@ -6,7 +6,6 @@ predictions.jsonl has one object for each row: ``split``, ``line`` (in the split
 """
 
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from fairseq.tasks import FairseqTask
 from fairseq_ki.downstream.preparing import Prepared, fairseq_split
 from fairseq_ki.downstream.reading import TRAIN
 from fairseq_ki.evaluation.metrics import score
+from fairseq_ki.evaluation.whole_files import write_bytes
 
 UNSEEN = "_unseen"  # rows whose text is not in train
 _BATCH = 64
@@ -77,10 +77,8 @@ def write_predictions(
     records = [
         record for split, values in outputs.items() for record in _records(prepared, split, values)
     ]
-    temporary = path.with_name(path.name + ".tmp")
-    with open(temporary, "w", encoding="utf-8") as file:
-        file.writelines(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
-    os.replace(temporary, path)
+    lines = (json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+    write_bytes(path, "".join(lines).encode())
     return scores(records, prepared.data.task.metrics)
 
 

@@ -17,8 +17,9 @@ from fairseq_ki.downstream.reading import DEV
 from fairseq_ki.downstream.request import Request
 from fairseq_ki.downstream.training import Setting
 from fairseq_ki.evaluation.downstream import SeedScores, SettingScores
-from fairseq_ki.evaluation.logs import read_log
+from fairseq_ki.evaluation.logs import ended, read_log
 from fairseq_ki.evaluation.metrics import TITLES
+from fairseq_ki.evaluation.whole_files import write_json
 from fairseq_ki.experiments.process import run_logged
 from fairseq_ki.experiments.progress import Progress
 
@@ -67,8 +68,8 @@ class TrainingRun:
             progress.end("done before")
             return earlier
         log, checkpoint = self.folder / LOG, self.folder / "checkpoint_best.pt"
-        # a resumed fairseq-train does one more update even where none is left to do
-        if not self._trained_to_its_end(log):
+        # else only this process was gone before it could predict
+        if not (checkpoint.is_file() and ended(log, self.total)):
             run_logged(self.command, log, progress)
         read = read_log(log)
         outputs = predict(checkpoint, self.prepared, self.request.how.cpu)
@@ -79,7 +80,7 @@ class TrainingRun:
             seconds=read.wall_at(read.updates),
             folder=os.path.relpath(self.folder, self.request.out),
         )
-        _note(self.folder / DONE, {"signature": self.signature, "scores": asdict(scores)})
+        write_json(self.folder / DONE, {"signature": self.signature, "scores": asdict(scores)})
         if not self.request.keep_checkpoints:
             for file in self.folder.glob("checkpoint*.pt"):
                 file.unlink()
@@ -87,16 +88,6 @@ class TrainingRun:
         value = 100 * scores.scores[DEV][metric]
         progress.end(f"done · dev {TITLES[metric]} {value:.1f} (epoch {scores.epoch})")
         return scores
-
-    def _trained_to_its_end(self, log: Path) -> bool:
-        """True if only this process was gone before it could predict."""
-        if not log.is_file() or not (self.folder / "checkpoint_best.pt").is_file():
-            return False
-        try:
-            read = read_log(log)
-        except ValueError:
-            return False
-        return read.done and read.updates >= self.total
 
 
 def probed(
@@ -119,7 +110,7 @@ def probed(
             written = write_predictions(folder / PREDICTIONS, prepared, outputs)
             seconds = time.monotonic() - begun
             scores = SeedScores(1, written, 0, seconds, os.path.relpath(folder, request.out))
-            _note(folder / DONE, {"signature": signature, "scores": asdict(scores)})
+            write_json(folder / DONE, {"signature": signature, "scores": asdict(scores)})
         found.append(SettingScores({"C": strength}, [scores]))
     return found
 
@@ -146,11 +137,5 @@ def _earlier(folder: Path, signature: str, request: Request) -> SeedScores | Non
             )
         shutil.rmtree(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    _note(started, {"signature": signature})
+    write_json(started, {"signature": signature})
     return None
-
-
-def _note(path: Path, content: dict) -> None:
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    os.replace(temporary, path)

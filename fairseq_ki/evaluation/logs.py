@@ -101,6 +101,15 @@ def read_log(path: str | Path) -> TrainingLog:
         return parse_log(lines, str(path))
 
 
+def ended(path: Path, updates: int) -> bool:
+    """Whether a log tells of a training that ended by itself, after so many updates."""
+    try:
+        log = read_log(path)
+    except (FileNotFoundError, ValueError):
+        return False
+    return log.done and log.updates >= updates
+
+
 def parse_log(lines: Iterable[str], name: str = "log") -> TrainingLog:
     """The same for lines in memory; ``name`` is what an error calls them."""
     log = TrainingLog()

@@ -7,7 +7,6 @@ are ``null`` in the file and nan in memory. The report reads nothing else but tr
 import dataclasses
 import json
 import math
-import os
 import types
 import typing
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ from fairseq_ki.evaluation.downstream import Downstream
 from fairseq_ki.evaluation.logs import TrainingLog, interpolate
 from fairseq_ki.evaluation.savings import Curve, perplexity
 from fairseq_ki.evaluation.specs import Finding, TableSpec
+from fairseq_ki.evaluation.whole_files import write_bytes
 
 FORMAT = "fairseq_ki.results/1"
 
@@ -230,9 +230,7 @@ def guidance_end(train: dict[str, list[float]], ki_steps: int | None) -> int:
 def save(results: Results | Downstream, path: Path) -> None:
     """Write results.json, or downstream.json, at once or not at all."""
     text = json.dumps(_finite(dataclasses.asdict(results)), indent=1, allow_nan=False)
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+    write_bytes(path, (text + "\n").encode())
 
 
 def load(path: Path) -> Results:

@@ -35,7 +35,7 @@ class Compared:
     savings: list[Saving]
 
     def over_seeds(self, value: Callable[[Saving], float]) -> Spread | None:
-        """Mean and range of one field; bounds where self-learning never got there."""
+        """Mean and range of one field."""
         return spread([value(s) for s in self.savings])
 
     def bounded(self, value: Callable[[Saving], float]) -> Spread | None:

@@ -2,7 +2,6 @@
 
 import functools
 import json
-import os
 import shlex
 import shutil
 import sys
@@ -13,11 +12,12 @@ import yaml
 
 from fairseq_ki.evaluation import results as results_json
 from fairseq_ki.evaluation.downstream import FILE as DOWNSTREAM
-from fairseq_ki.evaluation.logs import read_log
+from fairseq_ki.evaluation.logs import ended, read_log
 from fairseq_ki.evaluation.report import RESULTS, write_html, write_markdown
 from fairseq_ki.evaluation.results import Results
 from fairseq_ki.evaluation.specs import Finding, TableRow, TableSpec
 from fairseq_ki.evaluation.summary import as_text
+from fairseq_ki.evaluation.whole_files import write_json
 from fairseq_ki.experiments import corpus
 from fairseq_ki.experiments.measure import machine, measured, report_updates, versions
 from fairseq_ki.experiments.plan import Job, plan
@@ -119,10 +119,10 @@ def _do(job: Job, title: str, signature: str, redo_changed: bool) -> float:
         )
     job.folder.mkdir(parents=True, exist_ok=True)
     started = started or {"signature": signature, "words": job.words}
-    _write(job.folder / STARTED, {**started, "command": job.command})
+    write_json(job.folder / STARTED, {**started, "command": job.command})
     for name, content in job.files.items():
         (job.folder / name).write_text(_yaml(content), encoding="utf-8")
-    # a resumed fairseq-train does one more update even where none is left to do
+    # perhaps only the driver was gone before it could note that the run is done
     if not (job.spec.kind == TRAIN and _trained_to_its_end(job)):
         seconds = run_logged(job.command, job.log, progress)
     else:
@@ -130,20 +130,14 @@ def _do(job: Job, title: str, signature: str, redo_changed: bool) -> float:
     if job.spec.kind == TRAIN:
         log = read_log(job.log)
         seconds = log.wall_at(log.updates)
-    _write(job.folder / DONE, {"signature": signature, "seconds": seconds})
+    write_json(job.folder / DONE, {"signature": signature, "seconds": seconds})
     progress.end(" · ".join(part for part in ("done", progress.standing()) if part))
     return seconds
 
 
 def _trained_to_its_end(job: Job) -> bool:
-    """True if only the driver was gone before it could note that the run is done."""
-    if not job.log.is_file() or not (job.folder / "checkpoint_last.pt").is_file():
-        return False
-    try:
-        log = read_log(job.log)
-    except ValueError:
-        return False
-    return log.done and job.updates is not None and log.updates >= job.updates
+    trained = (job.folder / "checkpoint_last.pt").is_file()
+    return trained and job.updates is not None and ended(job.log, job.updates)
 
 
 def _difference(old: list[str], new: list[str]) -> str:
@@ -211,9 +205,3 @@ def _read(path: Path, *keys: str) -> dict | None:
             f"move {path.parent} away to repeat the run"
         ) from None
     return content
-
-
-def _write(path: Path, content: dict) -> None:
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    os.replace(temporary, path)

@@ -145,27 +145,24 @@ def _saved_options(state: dict, path: str) -> tuple:
 
 
 def _find_dictionary(path: str, task: DictConfig | Namespace, given: str | None) -> Dictionary:
-    """The teacher's dictionary, from the first of three places that has one.
+    """The teacher's dictionary: the one that is given, else the first that is found.
 
     A fairseq checkpoint holds no dictionary, only the path of the data it was trained on.
     """
-    recorded = str(getattr(task, "data", None) or "")
-    places = {
-        "--ki-teacher-dict": given,
-        "beside the checkpoint": os.path.join(os.path.dirname(os.path.abspath(path)), "dict.txt"),
-        "the recorded data directory": os.path.join(recorded.split(os.pathsep)[0], "dict.txt")
-        if recorded
-        else None,
-    }
     if given is not None:
         return _given_dictionary(given)
-    for place in places.values():
-        if place is not None and os.path.isfile(place):
-            return _load_dictionary(place)
-    looked = "; ".join(f"{name}: {place or 'not given'}" for name, place in places.items())
+    recorded = str(getattr(task, "data", None) or "").split(os.pathsep)[0]
+    folders = {
+        "beside the checkpoint": os.path.dirname(os.path.abspath(path)),
+        "the recorded data directory": recorded,
+    }
+    for folder in filter(None, folders.values()):
+        if os.path.isfile(file := os.path.join(folder, "dict.txt")):
+            return _load_dictionary(file)
+    looked = "; ".join(f"{place}: {folder or 'none'}" for place, folder in folders.items())
     raise ValueError(
         f"teacher checkpoint {path}: expected its dict.txt in one of three places, found none "
-        f"({looked}); name it with --ki-teacher-dict"
+        f"(--ki-teacher-dict: not given; {looked}); name it with --ki-teacher-dict"
     )
 
 

@@ -26,7 +26,7 @@ class Blend:
 
     target: Tensor  # (N,) right ids
     signal: Signal | None
-    rate: float | Tensor  # one for all, or (N,)
+    rate: float
     tau: float
     smoothing: float  # of the self-learning part, as in divergence.smoothed_cross_entropy
     skip_bad: bool = False  # rows whose teacher logits are no numbers: as if their rate were 0
@@ -56,12 +56,11 @@ def block_losses(
         (6, C): cross-entropy, self-learning loss (the same unless smoothed), KL without tau**2,
         the teacher's cross-entropy at temperature 1, agreement of the first ids as 0 or 1, and 1
         where the teacher's logits are no numbers. The third to fifth are 0 where there is no
-        signal, the row's own rate is 0 or it is skipped.
+        signal or the row is skipped.
     """
     at_one, at_tau, said_at_tau = scratch
     vocab, y = z.shape[1], blend.target[at].unsqueeze(1)
-    rate = blend.rate[at].unsqueeze(1).to(z) if isinstance(blend.rate, Tensor) else blend.rate
-    silent = rate == 0 if isinstance(rate, Tensor) else None
+    rate: float | Tensor = blend.rate  # becomes (C, 1) if rows are skipped
     uniform = blend.smoothing / (vocab - 1)
     right = z.gather(1, y).squeeze(1)
     z_sum = z.sum(-1) if blend.smoothing else 0.0
@@ -69,14 +68,12 @@ def block_losses(
     tau, sparse = blend.tau, None
     mass: float | Tensor = 1.0  # of the target; it may be less on sampled or padded rows
     if isinstance(blend.signal, SparseSignal):
-        sparse = _rows(blend.signal, at, silent, z)
+        sparse = _rows(blend.signal, at, z)
         compared, lse, norm = _against_sparse(z, sparse, tau, scratch)
         mass = sparse.probs.sum(-1, keepdim=True)
         if sparse.tail is not None:
             mass = mass + sparse.tail.unsqueeze(1)
     elif said is not None:
-        if silent is not None:
-            said.masked_fill_(silent, 0.0)
         compared, lse, norm = _against_dense(z, said, y, tau, scratch)
         if said_right is not None:
             compared[1] = -said_right
@@ -90,14 +87,12 @@ def block_losses(
         self_learning = (1.0 - blend.smoothing) * ce + uniform * (vocab * lse - z_sum)
     # one NaN or +inf among a row's logits makes its soft-max NaN; -inf alone is a probability of 0
     bad = compared[1].isnan()
+    losses = torch.stack([ce, self_learning, *compared, bad.to(ce)])
     if said is not None and blend.skip_bad and (z.is_cuda or bad.any()):
         # On CUDA one more pass over the buffer, which is less than waiting for the answer.
-        silent = bad.unsqueeze(1) if silent is None else silent | bad.unsqueeze(1)
-        rate = torch.zeros_like(z[:, :1]).add(rate).masked_fill_(silent, 0.0)
-        said_at_tau.masked_fill_(silent, 0.0)
-    losses = torch.stack([ce, self_learning, *compared, bad.to(ce)])
-    if silent is not None:
-        losses[2:5].masked_fill_(silent.squeeze(1), 0.0)
+        rate = torch.full_like(right, blend.rate).masked_fill_(bad, 0.0).unsqueeze(1)
+        said_at_tau.masked_fill_(bad.unsqueeze(1), 0.0)
+        losses[2:5].masked_fill_(bad, 0.0)
     if not grad:
         return losses
 
@@ -182,14 +177,11 @@ def _against_dense(
     return [kl, said_lse - said_right, agree.to(kl)], lse, norm
 
 
-def _rows(signal: SparseSignal, at: slice, silent: Tensor | None, z: Tensor) -> SparseSignal:
-    """The rows ``at`` in the types of the block, without probabilities where silent."""
+def _rows(signal: SparseSignal, at: slice, z: Tensor) -> SparseSignal:
+    """The rows ``at`` in the types of the block."""
     probs, tail = signal.probs[at].to(z.dtype), signal.tail
-    if silent is not None:
-        probs = probs.masked_fill(silent, 0.0)
     if tail is not None:
         tail = bucket_mass(tail[at].to(z.dtype), probs > 0, z.shape[1])
-        tail = tail if silent is None else tail.masked_fill(silent.squeeze(1), 0.0)
     return replace(
         signal,
         ids=signal.ids[at].long(),

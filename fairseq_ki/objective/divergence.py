@@ -129,11 +129,12 @@ def bucket_mass(tail: Tensor, listed: Tensor, vocab: int) -> Tensor:
     return tail.masked_fill(listed.sum(-1) >= vocab, 0.0)
 
 
-def inheritance_objective(
-    ce_sum: Tensor, kl_sum: Tensor, alpha: float | Tensor, tau: float
-) -> Tensor:
-    """Equation 2 of the paper: (1 - alpha) * L_SELF + alpha * tau**2 * KL."""
-    return (1.0 - alpha) * ce_sum + alpha * tau**2 * kl_sum
+def inheritance_objective(ce: Tensor, kl: Tensor, alpha: float | Tensor, tau: float) -> Tensor:
+    """Equation 2 of the paper: (1 - alpha) * L_SELF + alpha * tau**2 * KL.
+
+    Of the sums over all rows; or by row, (N,), where alpha may be (N,), too.
+    """
+    return (1.0 - alpha) * ce + alpha * tau**2 * kl
 
 
 def renormalised_topk(log_probs: Tensor, tau: float) -> Tensor:

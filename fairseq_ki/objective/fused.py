@@ -22,8 +22,10 @@ from fairseq_ki.objective.divergence import (
     check_smoothing,
     check_sparse,
     check_temperature,
+    inheritance_objective,
     summed_in,
 )
+from fairseq_ki.objective.logits import MM_OUT_DTYPE, linear, wide_mm, write_logits
 from fairseq_ki.objective.mixing import mixed_logits
 from fairseq_ki.objective.signals import (
     DenseSignal,
@@ -42,9 +44,6 @@ from fairseq_ki.objective.signals import (
 _CHUNK = {"cpu": 1 << 24, "cuda": 1 << 26}
 _BLOCK = {"cpu": 1 << 20, "cuda": 1 << 24}
 
-# torch >= 2.8: matrix products of half inputs with a float32 result, on CUDA
-_MM_OUT_DTYPE = "dtype" in torch.ops.aten.mm.overloads()
-
 
 def fused_terms(
     features: Tensor,
@@ -52,7 +51,7 @@ def fused_terms(
     bias: Tensor | None,
     target: Tensor,
     signal: Signal | None,
-    rate: float | Tensor,
+    rate: float,
     temperature: float,
     *,
     label_smoothing: float = 0.0,
@@ -68,8 +67,7 @@ def fused_terms(
         bias: (V,) or None.
         target: (N,) int64.
         signal: the teacher's word on the same rows; None for self-learning alone.
-        rate: inheritance rate in [0, 1]; or (N,) one per row, where 0 means that the teacher says
-            nothing about the row: its values there are not used and not counted.
+        rate: inheritance rate in [0, 1].
         temperature: of both distributions in the KL term.
         label_smoothing: epsilon of the self-learning part of the objective, as in
             `divergence.smoothed_cross_entropy`; ``ce`` is never smoothed.
@@ -91,10 +89,7 @@ def fused_terms(
         raise ValueError(f"target: expected shape ({rows},), got {tuple(target.shape)}")
     if chunk_rows is not None and chunk_rows < 1:
         raise ValueError(f"chunk_rows: expected 1 or more, got {chunk_rows}")
-    if isinstance(rate, Tensor):
-        if rate.shape != (rows,):
-            raise ValueError(f"rate: expected a number or shape ({rows},), got {tuple(rate.shape)}")
-    elif not 0.0 <= rate <= 1.0:
+    if not 0.0 <= rate <= 1.0:
         raise ValueError(f"rate: expected a number in [0, 1], got {rate!r}")
     if signal is not None:
         _check_signal(signal, rows, vocab)
@@ -212,15 +207,13 @@ def _run(
     for here in _slices(0, rows, chunk):
         n = here.stop - here.start
         x = features[here].to(dtype)
-        _linear(x, weight, bias, logits_CV[:n])
+        linear(x, weight, bias, logits_CV[:n])
         said_right = None  # the teacher's log-probability of the right id, where logits lack it
         if isinstance(signal, MixedSignal):
             buffers = said_CV[:n], spare_CV[:n]
-            said_right = mixed_logits(
-                signal, here, blend.target[here], blend.tau, *buffers, _write_logits
-            )
+            said_right = mixed_logits(signal, here, blend.target[here], blend.tau, *buffers)
         elif isinstance(signal, HeadSignal | DenseSignal):
-            _write_logits(signal, here, said_CV[:n])
+            write_logits(signal, here, said_CV[:n])
         for part in _slices(0, n, block):
             at = slice(here.start + part.start, here.start + part.stop)
             said = said_CV[part] if dense else None
@@ -233,8 +226,7 @@ def _run(
 
     ce, self_learning, kl, teacher_nll, agree, bad = losses
     rate = blend.rate * (1.0 - bad) if blend.skip_bad else blend.rate
-    inherited = rate * blend.tau**2 * kl
-    objective = ((1.0 - rate) * self_learning + inherited).sum()
+    objective = inheritance_objective(self_learning, kl, rate, blend.tau).sum()
     sums = (objective, ce.sum(), kl.sum(), teacher_nll.sum())
     return (*(x.to(result) for x in sums), agree.sum().long(), bad.bool()), grads
 
@@ -253,34 +245,9 @@ def _in_compute_dtype(signal: Signal | None) -> Signal | None:
     return None if signal is None else cast(signal)
 
 
-def _write_logits(signal: DenseSignal | HeadSignal, here: slice, out: Tensor) -> None:
-    """Put the logits (C, V) of the rows ``here`` into a buffer."""
-    if isinstance(signal, DenseSignal):
-        out.copy_(signal.logits[here])
-    else:
-        x = signal.features[here].to(signal.weight.dtype)
-        _linear(x, signal.weight, signal.bias, out)
-
-
 def _slices(start: int, stop: int, step: int) -> Iterator[slice]:
     for at in range(start, stop, step):
         yield slice(at, min(at + step, stop))
-
-
-def _linear(x: Tensor, weight: Tensor, bias: Tensor | None, out: Tensor) -> None:
-    if x.dtype == out.dtype:
-        torch.mm(x, weight.t(), out=out)
-    else:
-        out.copy_(_wide_mm(x, weight.t(), out.dtype))
-    if bias is not None:
-        out.add_(bias)
-
-
-def _wide_mm(a: Tensor, b: Tensor, wide: torch.dtype) -> Tensor:
-    if a.is_cuda and _MM_OUT_DTYPE and a.dtype in (torch.float16, torch.bfloat16):
-        # torch gives float32 at most; wide may be float64
-        return torch.mm(a, b, out_dtype=torch.float32).to(wide)
-    return torch.mm(a, b).to(wide)
 
 
 def _accumulate(
@@ -299,12 +266,12 @@ def _accumulate(
         return
     # A soft-max over a large vocabulary underflows in float16; products that come out in float32
     # leave room to scale it up.
-    scale = 1024.0 if x.dtype == torch.float16 and _MM_OUT_DTYPE else 1.0
+    scale = 1024.0 if x.dtype == torch.float16 and MM_OUT_DTYPE else 1.0
     half = grad_CV.mul_(scale).to(x.dtype)
     if d_features is not None:
-        d_features[here] = _wide_mm(half, weight, grad_CV.dtype).div_(scale)
+        d_features[here] = wide_mm(half, weight, grad_CV.dtype).div_(scale)
     if d_weight is not None:
-        d_weight.add_(_wide_mm(half.t(), x, grad_CV.dtype), alpha=1.0 / scale)
+        d_weight.add_(wide_mm(half.t(), x, grad_CV.dtype), alpha=1.0 / scale)
 
 
 def prefer_fused(rows: int) -> bool:

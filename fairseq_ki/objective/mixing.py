@@ -7,11 +7,12 @@ Shapes: N rows, C rows of one block, V vocabulary, K listed ids of all teachers 
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
+from fairseq_ki.objective.logits import write_logits
 from fairseq_ki.objective.signals import (
     DenseSignal,
     HeadSignal,
@@ -85,13 +86,7 @@ def _mix_sparse(parts: Sequence[SparseSignal], weights: Sequence[float]) -> Spar
 
 
 def mixed_logits(
-    signal: MixedSignal,
-    at: slice,
-    target: Tensor,
-    tau: float,
-    out: Tensor,
-    spare: Tensor,
-    write: Callable[[DenseSignal | HeadSignal, slice, Tensor], None],
+    signal: MixedSignal, at: slice, target: Tensor, tau: float, out: Tensor, spare: Tensor
 ) -> Tensor:
     """Write logits whose soft-max at tau is the mixture, for the rows ``at``.
 
@@ -99,7 +94,6 @@ def mixed_logits(
         target: (C,) right ids.
         out: (C, V), overwritten with tau * log P.
         spare: (C, V), overwritten.
-        write: puts the logits (C, V) of one teacher's rows into a buffer.
 
     Returns:
         (C,) log-probability of the target in the teachers' mixture at temperature 1.
@@ -111,7 +105,7 @@ def mixed_logits(
             out.scatter_add_(1, part.ids[at].long(), (weight * part.probs[at]).to(out.dtype))
             log_probs.append(part.target_log_prob[at].to(out.dtype))
             continue
-        write(part, at, spare)
+        write_logits(part, at, spare)
         # a logit of +inf is no number either, and another teacher's share would cover it up
         lse = spare.logsumexp(1)
         lse.masked_fill_(lse == math.inf, math.nan)
@@ -127,10 +121,6 @@ def dense_mixture(signal: MixedSignal, target: Tensor, tau: float) -> tuple[Dens
     like = next(s.logits for s in parts if isinstance(s, DenseSignal))
     wide = torch.promote_types(like.dtype, torch.float32)
     said, spare = (torch.empty_like(like, dtype=wide) for _ in range(2))
-
-    def write(part: DenseSignal | HeadSignal, at: slice, out: Tensor) -> None:
-        out.copy_(part.logits[at] if isinstance(part, DenseSignal) else part.dense().logits[at])
-
     whole = slice(0, len(target))
-    right = mixed_logits(MixedSignal(parts, signal.weights), whole, target, tau, said, spare, write)
+    right = mixed_logits(MixedSignal(parts, signal.weights), whole, target, tau, said, spare)
     return DenseSignal(said), right

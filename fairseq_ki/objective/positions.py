@@ -33,7 +33,8 @@ class Positions:
     def where(cls, mask: Tensor) -> "Positions":
         """The True positions of ``mask`` (B, T)."""
         sample, position = mask.nonzero(as_tuple=True)
-        return cls(sample, position, tuple(mask.shape), int(mask.sum(1).max()) if len(mask) else 0)
+        samples, length = mask.shape
+        return cls(sample, position, (samples, length), int(mask.sum(1).max()) if samples else 0)
 
     @classmethod
     def joined(cls, batches: Sequence["Positions"]) -> "Positions":

@@ -30,9 +30,10 @@ Train::
                        checksum=sample_checksum(positions, targets, inputs))
     rows.ids, rows.values, rows.target_logprob, rows.top1        # see `Rows`
 
-A caller that selects on its own device makes `Rows` itself: `tally` turns drawn ids into ids and
-counts, `to_half` makes log-probabilities float16. `verify` checks every byte of a store,
-`bytes_per_row` forecasts its size. All errors are `StoreError`, a ValueError.
+A caller that selects on its own device makes `Rows` itself: `draw_by_block` draws where the sums
+of blocks are known, `tally` turns drawn ids into ids and counts, `to_half` makes log-probabilities
+float16. `verify` checks every byte of a store, `bytes_per_row` forecasts its size. All errors are
+`StoreError`, a ValueError.
 """
 
 from .dense import Dense
@@ -52,7 +53,7 @@ from .ranked import TopK, TopP
 from .reader import StoreReader
 from .rows import ZERO, Rows, to_half
 from .sampled import Sampled
-from .selection import draw, select_topk, select_topp, tally
+from .selection import draw, draw_by_block, select_topk, select_topp, tally
 from .verify import Report, verify
 from .writer import ShardWriter, StoreWriter
 
@@ -81,6 +82,7 @@ __all__ = [
     "UnfinishedError",
     "bytes_per_row",
     "draw",
+    "draw_by_block",
     "file_sha256",
     "make_encoding",
     "masks_fingerprint",

@@ -24,8 +24,9 @@ def pack_ids(ids: np.ndarray, bits: int) -> bytes:
     """Flat non-negative ids -> id i in bits [i * bits, (i + 1) * bits) of the result."""
     if bits in (8, 16):
         return ids.astype(f"<u{bits // 8}").tobytes()
-    planes = (ids.astype(np.uint32)[:, None] >> np.arange(bits, dtype=np.uint32)) & 1
-    return np.packbits(planes.astype(np.uint8), bitorder="little").tobytes()
+    octets = ids.astype("<u4").view(np.uint8).reshape(-1, 4)
+    planes = np.unpackbits(octets, axis=1, count=bits, bitorder="little")
+    return np.packbits(planes, bitorder="little").tobytes()
 
 
 def unpack_ids(packed: bytes, count: int, bits: int) -> np.ndarray:

@@ -75,6 +75,12 @@ def check_positive(what: str, value: object, high: float) -> None:
         raise StoreError(f"{what}: expected a number above 0, at most {high}, found {value!r}")
 
 
+def check_within(what: str, value: object, low: float, high: float) -> None:
+    """A number in [low, high]."""
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or not low <= value <= high:
+        raise StoreError(f"{what}: expected a number from {low} to {high}, found {value!r}")
+
+
 def check_text(what: str, value: object, longest: int = 4096) -> None:
     """A string of at most `longest` characters."""
     if not isinstance(value, str) or len(value) > longest:

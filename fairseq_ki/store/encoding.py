@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -69,6 +71,11 @@ class Encoding(ABC):
     @abstractmethod
     def encode(self, rows: Rows) -> bytes:
         """The body of one sample's record. Raises StoreError where `check` does."""
+
+    def encode_samples(self, rows: Rows, lengths: Sequence[int]) -> list[bytes]:
+        """`encode` of many samples, whose rows follow one another: lengths[i] of sample i."""
+        ends = itertools.accumulate(lengths)
+        return [self.encode(rows[end - n : end]) for n, end in zip(lengths, ends)]
 
     @abstractmethod
     def decode(self, body: bytes, n: int) -> Rows:

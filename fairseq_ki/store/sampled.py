@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from . import selection
-from .bits import pack_counts, pack_ids, packed_bytes, unpack_counts
+from .bits import MAX_ID_BITS, pack_counts, pack_ids, packed_bytes, unpack_counts
 from .body import BodyReader, half_bytes, pad, width_dtype
-from .checks import check_distinct, check_ids, check_int, check_positive
+from .checks import check_distinct, check_ids, check_int, check_within
 from .encoding import MAX_WIDTH, Encoding
 from .errors import StoreError
 from .rows import Rows
+
+_COUNT_BITS = MAX_WIDTH.bit_length()
+_ROW_SHIFT = MAX_ID_BITS + _COUNT_BITS  # leaves 23 bits for the row, 8 times the most of a sample
 
 
 @dataclass(frozen=True)
@@ -32,7 +36,7 @@ class Sampled(Encoding):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_int("draws", self.draws, 1, MAX_WIDTH)
-        check_positive("tau", self.tau, 1e3)
+        check_within("tau", self.tau, 1e-3, 1e3)
         check_int("seed", self.seed, 0, (1 << 64) - 1)
         object.__setattr__(self, "tau", float(self.tau))
 
@@ -67,20 +71,33 @@ class Sampled(Encoding):
         return Rows(ids, counts, target_logprob, logprobs.argmax(axis=1).astype(np.int32))
 
     def encode(self, rows: Rows) -> bytes:
+        return self.encode_samples(rows, [len(rows)])[0]
+
+    def encode_samples(self, rows: Rows, lengths: Sequence[int]) -> list[bytes]:
         self.check(rows)
         used = rows.values > 0
-        row = np.nonzero(used)[0]
-        ids, counts = rows.kept_ids()[used], rows.values[used].astype(np.int64)
-        order = np.lexsort((ids, counts, row))
         distinct = used.sum(axis=1)
-        return b"".join(
-            (
-                half_bytes(rows.target_logprob),
-                distinct.astype(width_dtype(self.width)).tobytes(),
-                pack_ids(np.concatenate([rows.top1, ids[order]]), self.bits),
-                pack_counts(counts[order], distinct),
+        # one number for (row, count, id): numpy sorts plain integers many times as fast as tuples
+        keys = np.repeat(np.arange(len(rows)) << _ROW_SHIFT, distinct)
+        keys |= rows.values[used].astype(np.int64) << MAX_ID_BITS
+        keys |= rows.kept_ids()[used]
+        keys.sort()
+        ids = keys & ((1 << MAX_ID_BITS) - 1)
+        counts = keys >> MAX_ID_BITS & ((1 << _COUNT_BITS) - 1)
+        bodies = []
+        row = entry = 0
+        for n in lengths:
+            of_sample = slice(row, row + n)
+            kept = distinct[of_sample]
+            entries = slice(entry, entry + int(kept.sum()))
+            bodies.append(
+                half_bytes(rows.target_logprob[of_sample])
+                + kept.astype(width_dtype(self.width)).tobytes()
+                + pack_ids(np.concatenate([rows.top1[of_sample], ids[entries]]), self.bits)
+                + pack_counts(counts[entries], kept)
             )
-        )
+            row, entry = of_sample.stop, entries.stop
+        return bodies
 
     def decode(self, body: bytes, n: int) -> Rows:
         reader = BodyReader(body)

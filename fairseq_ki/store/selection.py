@@ -6,6 +6,9 @@ no result depends on which rows share a call.
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Callable
+
 import numpy as np
 
 from .errors import StoreError
@@ -15,6 +18,8 @@ from .rows import ZERO
 # the blocks leaves only V / 32 numbers for the dear ones (partition, cumulative sum).
 _BLOCK = 32
 _CHUNK = 1 << 20  # floats of one working buffer: 4 MiB stays near the core
+_SCALE = 2.0**40  # what a row's probabilities sum to, as integers
+_ROW_SHIFT = 41
 
 
 def select_topk(logprobs: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
@@ -88,7 +93,9 @@ def uniforms(words: list[int], n: int, draws: int) -> np.ndarray:
 
     Taken from PCG64's raw bits, which numpy keeps stable between versions.
     """
-    bits = np.random.PCG64(np.random.SeedSequence(words)).random_raw(n * draws)
+    # an array: SeedSequence takes five times as long over a list
+    seed = np.random.SeedSequence(np.array(words, np.uint32))
+    bits = np.random.PCG64(seed).random_raw(n * draws)
     return ((bits >> np.uint64(11)) * 2.0**-53).reshape(n, draws)
 
 
@@ -113,14 +120,14 @@ def draw(logprobs: np.ndarray, uniform: np.ndarray, tau: float = 1.0) -> np.ndar
 
 
 def _draw_chunk(logprobs: np.ndarray, uniform: np.ndarray, scale: np.float32) -> np.ndarray:
-    n, draws = uniform.shape
+    n = len(logprobs)
     if scale != 1.0:
         # Keeps the largest weight at 1, where a small tau would underflow every one of them.
         logprobs = (logprobs - logprobs.max(axis=1, keepdims=True)) * scale
     missing = -logprobs.shape[1] % _BLOCK
     weights = np.pad(np.exp(logprobs), ((0, 0), (0, missing))).reshape(n, -1, _BLOCK)
-    edges = np.cumsum(weights.sum(axis=2), axis=1, dtype=np.float64)  # (n, M)
-    totals = edges[:, -1]
+    mass = weights.sum(axis=2)
+    totals = mass.sum(axis=1, dtype=np.float64)
     if not (np.isfinite(totals) & (totals > 0)).all():
         raise StoreError("the teacher's log-probabilities must be numbers: found NaN or no mass")
     if scale == 1.0 and np.abs(totals - 1.0).max(initial=0.0) > 1e-2:
@@ -128,29 +135,51 @@ def _draw_chunk(logprobs: np.ndarray, uniform: np.ndarray, scale: np.float32) ->
             f"expected log-probabilities that sum to 1, found a sum of {totals.max():.4g}; "
             "apply log_softmax over the vocabulary first"
         )
-    points = np.sort(uniform, axis=1) * totals[:, None]
-    # A product rounded up to the total would fall behind the last id.
-    points = np.minimum(points, np.nextafter(totals, 0)[:, None])
-    block = np.empty((n, draws), np.int64)
-    for r in range(n):
-        block[r] = edges[r].searchsorted(points[r], side="right")
+    flat = weights.reshape(-1, _BLOCK)
+    return draw_by_block(mass, uniform, lambda block: flat[block].T.copy())
 
-    row = np.arange(n)[:, None]
-    low = np.where(block > 0, edges[row, block - 1], 0.0)
-    share = ((points - low) / (edges[row, block] - low)).ravel()
-    inside = weights[row, block].reshape(n * draws, _BLOCK).T
-    inside = np.cumsum(inside, axis=0, dtype=np.float64)  # (_BLOCK, n * draws)
-    member = (inside <= np.minimum(share * inside[-1], np.nextafter(inside[-1], 0))).sum(axis=0)
-    return block * _BLOCK + member.reshape(n, draws)
+
+def draw_by_block(
+    mass: np.ndarray, uniform: np.ndarray, weights_of: Callable[[np.ndarray], np.ndarray]
+) -> np.ndarray:
+    """Draw the block of consecutive ids first, then the id in it: few ids are looked at.
+
+    mass: (N, M) weights of the blocks of each row, finite; uniform: (N, D); weights_of: for G
+    blocks, row * M + block, the (W, G) float32 weights of the W ids in each, in an array that may
+    be changed, to any scale. Returns (N, D) int32 ids, ascending. A block that has less than 2^-40
+    of its row's weight is never drawn.
+    """
+    n, count = mass.shape
+    share = mass.astype(np.float64)
+    share = (share * (_SCALE / share.sum(axis=1, keepdims=True))).astype(np.int64)
+    # integers, so that the edges of all rows, one after another, make one list to search in
+    edges = share.cumsum(axis=1)
+    totals = edges[:, -1:]
+    points = np.sort(uniform, axis=1) * totals
+    # A product rounded up to the total would fall behind the last id.
+    whole = np.minimum(points.astype(np.int64), totals - 1)
+    offset = np.arange(n)[:, None] << _ROW_SHIFT
+    block = (edges + offset).ravel().searchsorted((whole + offset).ravel(), side="right")
+    width = share.ravel()[block]
+    within = (points.ravel() - (edges.ravel()[block] - width)) / width
+
+    reached = weights_of(block)
+    for before, member in itertools.pairwise(reached):  # numpy's cumsum takes ten times as long
+        member += before
+    last = reached[-1]
+    point = np.minimum((within * last).astype(np.float32), np.nextafter(last, np.float32(0)))
+    member = (reached <= point).view(np.uint8).sum(axis=0, dtype=np.uint8)
+    first = (block.reshape(n, -1) - np.arange(n)[:, None] * count) * len(reached)
+    return (first + member.reshape(n, -1)).astype(np.int32)
 
 
 def tally(drawn: np.ndarray, vocabulary: int) -> tuple[np.ndarray, np.ndarray]:
-    """Drawn ids (N, D) -> distinct ids (N, K) and counts (N, K), both int32, ids ascending.
+    """Drawn ids (N, D), ascending -> distinct ids (N, K) and counts (N, K), both int32, ascending.
 
     K is the largest number of distinct ids; unused columns hold id 0 and count 0.
     """
     n, draws = drawn.shape
-    keys = np.sort((drawn + np.arange(n, dtype=np.int64)[:, None] * vocabulary).ravel())
+    keys = (drawn + np.arange(n, dtype=np.int64)[:, None] * vocabulary).ravel()
     starts = np.flatnonzero(np.diff(keys, prepend=-1))
     row, distinct_ids = np.divmod(keys[starts], vocabulary)
     width = np.bincount(row, minlength=n)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -22,6 +23,7 @@ from .strict_json import pretty, read_json
 
 PLAN = "capture.json"
 _TEMPORARY = ".tmp"
+_NO_LINKS = {errno.EPERM, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
 
 
 class ShardWriter:
@@ -37,14 +39,19 @@ class ShardWriter:
 
     def add(self, checksum: int, rows: Rows) -> None:
         """Write the next sample. checksum: its `sample_checksum`; rows: in order of position."""
-        if len(rows) > self._plan.max_rows:
+        self.add_samples([checksum], rows, [len(rows)])
+
+    def add_samples(self, checksums: Sequence[int], rows: Rows, lengths: Sequence[int]) -> None:
+        """Write the next samples, whose rows follow one another: lengths[i] of sample i."""
+        most = max(lengths, default=0)
+        if most > self._plan.max_rows:
             raise StoreError(
-                f"sample: expected at most max_rows = {self._plan.max_rows} rows, found {len(rows)}"
+                f"sample: expected at most max_rows = {self._plan.max_rows} rows, found {most}"
             )
-        body = self._plan.encoding.encode(rows)
-        self._ends.append(
-            self._ends[-1] + self._file.write(pack_record(Record(checksum, len(rows), body)))
-        )
+        bodies = self._plan.encoding.encode_samples(rows, lengths)
+        for checksum, n, body in zip(checksums, lengths, bodies, strict=True):
+            size = self._file.write(pack_record(Record(checksum, n, body)))
+            self._ends.append(self._ends[-1] + size)
         self._rows += len(rows)
 
     def complete(self, fingerprint: bytes) -> None:
@@ -153,8 +160,12 @@ class StoreWriter:
                 found = read_json(path)
                 break
             except FileNotFoundError:
-                with self._published(PLAN) as file:
+                with self._published(PLAN, replace=False) as file:
                     file.write(pretty(content))
+            except DamageError as error:
+                raise DamageError(
+                    f"{error}; capture into another directory, or delete this one"
+                ) from error
         check_version(path, found)
         differing = differences(found.get("plan"), self.plan.to_dict())
         if differing:
@@ -176,6 +187,8 @@ class StoreWriter:
     def _finished(self) -> Manifest:
         """The manifest of the store, finished with this plan, after clearing what is left over."""
         manifest = Manifest.load(self.directory)
+        self._remove_temporaries(lambda name: True)
+        (self.directory / PLAN).unlink(missing_ok=True)
         differing = differences(manifest.plan.to_dict(), self.plan.to_dict())
         if differing:
             raise FinishedError(
@@ -184,8 +197,6 @@ class StoreWriter:
                 + "\n  ".join(differing)
                 + "\ncapture into another directory"
             )
-        self._remove_temporaries(lambda name: True)
-        (self.directory / PLAN).unlink(missing_ok=True)
         return manifest
 
     def _remove_temporaries(self, belongs: Callable[[str], bool]) -> None:
@@ -194,8 +205,10 @@ class StoreWriter:
                 path.unlink(missing_ok=True)
 
     @contextmanager
-    def _published(self, name: str) -> Iterator[BinaryIO]:
+    def _published(self, name: str, replace: bool = True) -> Iterator[BinaryIO]:
         """A file written under a temporary name, brought to the disk, and renamed to its own.
+
+        replace: a file that has the name already gives way to this one; otherwise it stays.
 
         The temporary name is unique: two processes on one shard cannot mix their bytes. What killed
         processes left of the same file is removed only now that the file itself is there: a living
@@ -208,7 +221,7 @@ class StoreWriter:
                 file.flush()
                 os.fsync(file.fileno())
             with suppress(FileNotFoundError):  # removed by a process that published before this one
-                os.rename(path, self.directory / name)
+                (os.rename if replace else _claim)(path, self.directory / name)
         finally:
             path.unlink(missing_ok=True)
         descriptor = os.open(self.directory, os.O_RDONLY)
@@ -217,3 +230,18 @@ class StoreWriter:
         finally:
             os.close(descriptor)
         self._remove_temporaries(name.__eq__)
+
+
+def _claim(temporary: Path, path: Path) -> None:
+    """Give a whole file its name unless another process has been faster.
+
+    Unlike a rename, a link never replaces: of captures that begin at once, one has the directory.
+    """
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        pass  # whoever reads it sees whose it is
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        os.rename(temporary, path)  # a file system without links cannot tell who was first

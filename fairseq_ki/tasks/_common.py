@@ -17,7 +17,15 @@ from fairseq_ki.models.ki_teacher import load_teacher
 from fairseq_ki.objective.positions import Positions
 from fairseq_ki.tasks._lineage import LineageMixin
 from fairseq_ki.tasks._mixture import MixtureMixin
-from fairseq_ki.tasks._options import TEACHER_DTYPES, TEACHER_OPTIONS, KITaskConfig, plain
+from fairseq_ki.tasks._options import (
+    TEACHER_DTYPES,
+    KITaskConfig,
+    check_lengths,
+    check_no_teacher_options,
+    check_teacher_batches,
+    check_teacher_options,
+    plain,
+)
 from fairseq_ki.tasks._stores import StoreMixin
 from fairseq_ki.teachers.inheritance import Inheritance
 from fairseq_ki.teachers.live import LiveTeacher
@@ -88,13 +96,13 @@ class KITaskMixin(LineageMixin, MixtureMixin, StoreMixin):
         self._trains = not from_checkpoint
         self.student_positions = model.max_positions()
         if self._trains:
-            self._check_lengths()
-            self._check_teacher_batches()
+            check_lengths(self.config, self.student_positions, self.causal)
+            check_teacher_batches(self.config)
         if self.config.ki_mixture is not None and self._trains:
             self._read_mixture()
             self.check_teachable(model)
         if self.names_teacher and self._trains:
-            self._check_options()
+            check_teacher_options(self.config, self.names_live_teacher, bool(self.mixture))
             self.check_teachable(model)
             if not self._restores():
                 # a fresh run: a wrong teacher should stop it before hours of other work
@@ -103,7 +111,7 @@ class KITaskMixin(LineageMixin, MixtureMixin, StoreMixin):
 
     def build_criterion(self, cfg, **kwargs):
         if self._trains and not self.names_teacher:
-            self._check_no_teacher_options(cfg)
+            check_no_teacher_options(self.config, cfg)
         criterion = super().build_criterion(cfg, **kwargs)
         self.inheritance = getattr(criterion, "inheritance", None)
         if self._trains and self.names_teacher and self.inheritance is None:
@@ -123,59 +131,8 @@ class KITaskMixin(LineageMixin, MixtureMixin, StoreMixin):
             self._check_mixture_serves(criterion)
         return criterion
 
-    def _check_lengths(self) -> None:
-        tokens, positions = self.config.tokens_per_sample, self.student_positions
-        if tokens < 1 or (plain(self.config.sample_break_mode) == "none" and tokens > positions):
-            raise ValueError(
-                f"--tokens-per-sample: expected 1 to {positions}, the student's positions, found "
-                f"{tokens}; lower it, or give the student more positions (--max-positions, "
-                "--max-target-positions)"
-            )
-
     def check_teachable(self, model: torch.nn.Module) -> None:
         """Refuse host options and students that no teacher can follow; overridden by tasks."""
-
-    def _check_options(self) -> None:
-        config = self.config
-        if config.ki_teacher is not None and config.ki_store is not None:
-            raise ValueError(
-                "expected one source of the teacher's logits, found --ki-teacher "
-                f"{config.ki_teacher} and --ki-store {config.ki_store}; drop one"
-            )
-        if config.ki_teacher_dtype is not None and not self.names_live_teacher:
-            raise ValueError(
-                "--ki-teacher-dtype: expected a live teacher (--ki-teacher), found none; a store "
-                "has its own types"
-            )
-        if config.ki_tail and config.ki_store is None and not self.mixture:
-            raise ValueError("--ki-tail: expected a --ki-store that keeps the tail, found none")
-
-    def _check_teacher_batches(self) -> None:
-        config = self.config
-        count, update_freq = config.ki_teacher_batches, list(config.update_freq)
-        if count < 1 or any(each % count for each in update_freq):
-            # or the groups would fall otherwise after a resume, and the last digits with them
-            raise ValueError(
-                f"--ki-teacher-batches: expected a number that divides --update-freq "
-                f"{','.join(map(str, update_freq))}, found {count}"
-            )
-        if count > 1 and config.ki_teacher is None:
-            raise ValueError(
-                f"--ki-teacher-batches {count}: expected a --ki-teacher, found none; stores and "
-                "mixtures are asked about one micro-batch at a time, so drop it"
-            )
-
-    def _check_no_teacher_options(self, criterion_cfg) -> None:
-        """A forgotten teacher would go unnoticed for as long as the run lasts."""
-        groups = ((self.config, ("ki_teacher_dict", "ki_tail")), (criterion_cfg, TEACHER_OPTIONS))
-        for options, names in groups:
-            for name in names:
-                if getattr(options, name, None):
-                    raise ValueError(
-                        f"--{name.replace('_', '-')}: expected a teacher (--ki-teacher, "
-                        "--ki-store, or one in --ki-mixture), found none; name one, or drop the "
-                        "option"
-                    )
 
     def open_source(self) -> SignalSource:
         """Load and check the teachers, on the CPU; open and check stores."""

@@ -11,6 +11,7 @@ from fairseq_ki.data.domains import AllSamples, DomainSamples, DrawnSamples
 from fairseq_ki.data.replay import ReplayedEpochs
 from fairseq_ki.store import MismatchError, StoreError
 from fairseq_ki.tasks._mixture_file import Domain, TeacherEntry, read_mixture
+from fairseq_ki.tasks._mixture_record import check_resumed, mixture_record
 from fairseq_ki.teachers.live import LiveTeacher
 from fairseq_ki.teachers.router import Router, Voice
 from fairseq_ki.teachers.stored import StoredTeacher
@@ -93,6 +94,17 @@ class MixtureMixin:
                         f"holds split {self.config.train_subset!r} alone, in {teacher.where}"
                     )
 
+    # -- state of a run that may be resumed
+
+    def mixture_state(self) -> dict:
+        """For the checkpoints."""
+        return {"mixture": mixture_record(self.mixture)} if self.mixture else {}
+
+    def check_resumed_mixture(self, state: dict) -> None:
+        """Refuse another mixture, unless the place in the data is not restored either."""
+        if not self.config.reset_dataloader:
+            check_resumed(state.get("mixture", {}), self.mixture, self.config.save_dir)
+
     # -- teachers
 
     def _open_router(self) -> Router:
@@ -160,7 +172,7 @@ class MixtureMixin:
             for entry, stored in stores:
                 with _blamed_on(entry):
                     rows.append(self.rows_of(stored, split, epoch, combine, blocks))
-        dataset = DomainSamples(dataset, index, blocks, rows, self.pad, self.reading)
+        dataset = DomainSamples(index, dataset, rows, self.inputs, self.reading)
         if stores:
             dataset = ReplayedEpochs(dataset, shards=1, mask_epochs=stores[0][1].mask_epochs)
         return dataset

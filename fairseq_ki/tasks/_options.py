@@ -1,4 +1,4 @@
-"""The options that ``ki_mlm`` and ``ki_lm`` share."""
+"""The options that ``ki_mlm`` and ``ki_lm`` share, checked; refusals are ValueErrors."""
 
 from dataclasses import dataclass, field
 from enum import Enum
@@ -88,3 +88,67 @@ class KITaskConfig(FairseqDataclass):
 def plain(value):
     """An option as a number or text, as a store's plan holds it."""
     return value.value if isinstance(value, Enum) else value
+
+
+def fewest_tokens(causal: bool) -> int:
+    """Of a block: a masked one begins with <s>."""
+    return 1 if causal else 2
+
+
+def check_lengths(config: KITaskConfig, positions: int, causal: bool) -> None:
+    """Samples have to fit the student, which has so many positions."""
+    tokens, fewest = config.tokens_per_sample, fewest_tokens(causal)
+    whole = plain(config.sample_break_mode) == "none"
+    if tokens < fewest or (whole and tokens > positions):
+        raise ValueError(
+            f"--tokens-per-sample: expected {fewest} to {positions}, the student's positions, "
+            f"found {tokens}; lower it, or give the student more positions (--max-positions, "
+            "--max-target-positions)"
+        )
+
+
+def check_teacher_options(config: KITaskConfig, live: bool, mixture: bool) -> None:
+    """In a run with a teacher; ``live``: a model is run, ``mixture``: by domain."""
+    if config.ki_teacher is not None and config.ki_store is not None:
+        raise ValueError(
+            "expected one source of the teacher's logits, found --ki-teacher "
+            f"{config.ki_teacher} and --ki-store {config.ki_store}; drop one"
+        )
+    if config.ki_teacher_dtype is not None and not live:
+        raise ValueError(
+            "--ki-teacher-dtype: expected a live teacher (--ki-teacher), found none; a store "
+            "has its own types"
+        )
+    if config.ki_tail and config.ki_store is None and not mixture:
+        raise ValueError("--ki-tail: expected a --ki-store that keeps the tail, found none")
+
+
+def check_teacher_batches(config: KITaskConfig) -> None:
+    """In any run: without a teacher the option would be forgotten too."""
+    count, update_freq = config.ki_teacher_batches, list(config.update_freq)
+    if min(update_freq) < 1:
+        raise ValueError(f"--update-freq: expected at least 1, found {min(update_freq)}")
+    if count < 1 or any(each % count for each in update_freq):
+        # or the groups would fall otherwise after a resume, and the last digits with them
+        raise ValueError(
+            f"--ki-teacher-batches: expected a number that divides --update-freq "
+            f"{','.join(map(str, update_freq))}, found {count}"
+        )
+    if count > 1 and config.ki_teacher is None:
+        raise ValueError(
+            f"--ki-teacher-batches {count}: expected a --ki-teacher, found none; stores and "
+            "mixtures are asked about one micro-batch at a time, so drop it"
+        )
+
+
+def check_no_teacher_options(config: KITaskConfig, criterion: FairseqDataclass) -> None:
+    """In a run without a teacher; a forgotten one would go unnoticed for as long as it lasts."""
+    groups = ((config, ("ki_teacher_dict", "ki_tail")), (criterion, TEACHER_OPTIONS))
+    for options, names in groups:
+        for name in names:
+            if getattr(options, name, None):
+                raise ValueError(
+                    f"--{name.replace('_', '-')}: expected a teacher (--ki-teacher, "
+                    "--ki-store, or one in --ki-mixture), found none; name one, or drop the "
+                    "option"
+                )

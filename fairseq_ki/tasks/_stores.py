@@ -8,7 +8,7 @@ from fairseq.data.fairseq_dataset import FairseqDataset
 from fairseq_ki.data.blocks import Blocks
 from fairseq_ki.data.replay import ReplayedEpochs, mask_epoch
 from fairseq_ki.data.splits import combined_fingerprint
-from fairseq_ki.data.stored_rows import ReadingSwitch, SplitRows
+from fairseq_ki.data.stored_rows import ReadingSwitch, SplitRows, WithStoredRows
 from fairseq_ki.store import StoreError, file_sha256
 from fairseq_ki.teachers.stored import StoredTeacher
 
@@ -20,6 +20,7 @@ class StoreMixin:
     ``_trains`` and ``_restores``.
     """
 
+    inputs: str  # the key of what the model is fed, in a sample of fairseq's
     reading: ReadingSwitch
     _stored: StoredTeacher | None = None
     _mask_epochs: int | None = None  # of the stores, once they were open
@@ -73,25 +74,35 @@ class StoreMixin:
         """A split by the index of its blocks, as a teacher's rows are captured and stored."""
         raise NotImplementedError
 
-    def stored_rows(
-        self, split: str, epoch: int, combine: bool, blocks: Blocks
-    ) -> SplitRows | None:
-        """The stored rows of a split that is being loaded; None where none are needed.
+    def with_stored_rows(
+        self, dataset: FairseqDataset, blocks: Blocks, split: str, epoch: int, combine: bool
+    ) -> FairseqDataset:
+        """A split with its rows, in the epochs of the store to the end of the run; or as it is.
 
         Args:
+            dataset: fairseq's samples.
+            blocks: the same as stores know them.
             split, epoch, combine: as fairseq's load_dataset gets them.
-            blocks: its samples.
         """
-        if not self._reads_rows_of(split) or not self.reading:
-            return None
+        if self.config.ki_store is None or not self._trains or split != self.config.train_subset:
+            return dataset
+        if self.reading:
+            self._open_own_stores()
+        if self._stored is not None:
+            rows = self.rows_of(self._stored, split, epoch, combine, blocks)
+            dataset = WithStoredRows(dataset, [rows], self.inputs, self.reading)
+        if self._mask_epochs is None:
+            return dataset
+        return ReplayedEpochs(dataset, len(utils.split_paths(self.config.data)), self._mask_epochs)
+
+    def _open_own_stores(self) -> None:
         try:
             self._stored = self._stored or self.open_stores(self._store_directories)
         except StoreError:
-            if self._restores():
-                return None  # perhaps past the teacher's end; if not, the first update will tell
-            raise
+            if not self._restores():
+                raise
+            return  # perhaps past the teacher's end; if not, the first update will tell
         self._mask_epochs = self._stored.mask_epochs
-        return self.rows_of(self._stored, split, epoch, combine, blocks)
 
     def rows_of(
         self, stored: StoredTeacher, split: str, epoch: int, combine: bool, blocks: Blocks
@@ -102,19 +113,9 @@ class StoreMixin:
         if prefix not in self._fingerprints:  # shards of the data come again and again
             self._fingerprints[prefix] = combined_fingerprint(prefix, combine)
         reader, index = stored.find_split(self._fingerprints[prefix], len(blocks))
-        rows = SplitRows(reader, index)
-        rows.check_first(blocks, mask_epoch(epoch, len(paths), stored.mask_epochs), self.pad)
+        rows = SplitRows(reader, index, self.pad)
+        rows.check_first(blocks, mask_epoch(epoch, len(paths), stored.mask_epochs))
         return rows
-
-    def replayed(self, split: str, dataset: FairseqDataset) -> FairseqDataset:
-        """The dataset in the epochs of the store, to the end of the run, or as it is."""
-        if not self._reads_rows_of(split) or self._mask_epochs is None:
-            return dataset
-        return ReplayedEpochs(dataset, len(utils.split_paths(self.config.data)), self._mask_epochs)
-
-    def _reads_rows_of(self, split: str) -> bool:
-        stored = self.config.ki_store is not None
-        return stored and self._trains and split == self.config.train_subset
 
     @property
     def pad(self) -> int:

@@ -8,7 +8,6 @@ from fairseq.tasks.language_modeling import LanguageModelingConfig, LanguageMode
 
 from fairseq_ki.data.blocks import CausalBlocks
 from fairseq_ki.data.data_bin import check_split
-from fairseq_ki.data.stored_rows import WithStoredRows
 from fairseq_ki.tasks._common import KITaskMixin
 from fairseq_ki.tasks._options import KITaskConfig, plain
 
@@ -35,6 +34,7 @@ class KILanguageModelingTask(KITaskMixin, LanguageModelingTask):
     """
 
     causal = True
+    inputs = "source"
 
     @property
     def config(self) -> KILanguageModelingConfig:
@@ -79,13 +79,8 @@ class KILanguageModelingTask(KITaskMixin, LanguageModelingTask):
         if self.mixture:
             self.datasets[split] = self._mixed_dataset(split, epoch, combine)
             return
-        check_split(self.args.data, split, epoch, combine)
-        super().load_dataset(split, epoch=epoch, combine=combine, **kwargs)
-        dataset = self.datasets[split]
-        rows = self.stored_rows(split, epoch, combine, CausalBlocks(dataset))
-        if rows is not None:
-            dataset = WithStoredRows(dataset, rows, self.pad, self.reading)
-        self.datasets[split] = self.replayed(split, dataset)
+        samples = self.plain_samples(split, epoch, combine)
+        self.datasets[split] = self.with_stored_rows(*samples, split, epoch, combine)
 
     def blocks(self, split: str, epoch: int, combine: bool) -> CausalBlocks:
         check_split(self.args.data, split, epoch, combine)

@@ -19,7 +19,6 @@ from omegaconf import II
 from fairseq_ki.data.blocks import MaskedBlocks
 from fairseq_ki.data.data_bin import check_split
 from fairseq_ki.data.masking import mask_tokens
-from fairseq_ki.data.stored_rows import STORED, StoredRowsDataset
 from fairseq_ki.data.whole_words import word_beginnings
 from fairseq_ki.tasks._common import KITaskMixin
 from fairseq_ki.tasks._options import KITaskConfig, plain
@@ -73,6 +72,7 @@ class KIMaskedLMTask(KITaskMixin, MaskedLMTask):
     """
 
     causal = False
+    inputs = "net_input.src_tokens"
     cfg: KIMaskedLMConfig
 
     @property
@@ -104,15 +104,11 @@ class KIMaskedLMTask(KITaskMixin, MaskedLMTask):
         if self.mixture:
             self.datasets[split] = self._mixed_dataset(split, epoch, combine)
             return
-        dataset, blocks = self.plain_samples(split, epoch, combine)
-        source, target = blocks.source, blocks.target
-        rows = self.stored_rows(split, epoch, combine, blocks)
-        if rows is not None:
-            dataset.defn[STORED] = StoredRowsDataset(source, target, rows, self.pad, self.reading)
+        samples, blocks = self.plain_samples(split, epoch, combine)
+        dataset = self.with_stored_rows(samples, blocks, split, epoch, combine)
         with data_utils.numpy_seed(self.cfg.seed):
-            shuffle = np.random.permutation(len(source))
-        dataset = SortDataset(dataset, sort_order=[shuffle, source.sizes])
-        self.datasets[split] = self.replayed(split, dataset)
+            shuffle = np.random.permutation(len(blocks))
+        self.datasets[split] = SortDataset(dataset, sort_order=[shuffle, blocks.source.sizes])
 
     def plain_samples(
         self, split: str, epoch: int, combine: bool

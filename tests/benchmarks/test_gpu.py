@@ -6,18 +6,6 @@ import gpu
 import pytest
 import step
 import torch
-from _sides import Problem
-
-SMALL = Problem(
-    causal=False,
-    student="1x32x64",
-    teacher="1x16x32",
-    vocabulary=120,
-    tokens_per_sample=16,
-    batch=8,
-    updates=6,
-    num_workers=0,
-)
 
 
 def test_without_a_device_it_says_so(monkeypatch, capsys):
@@ -33,16 +21,16 @@ def test_peaks_are_found_by_the_names_of_devices():
     assert gpu.peak_tflops("NVIDIA A1000") is None
 
 
-def test_utilisation_counts_student_and_teacher():
+def test_utilisation_counts_student_and_teacher(small):
     result = {"ms": 10.0, "bound": 1.1}
-    expected = 1.1 * SMALL.student_flops / 0.01 / 2e12
-    assert gpu.utilisation(SMALL, result, peak=2) == pytest.approx(expected)
-    assert gpu.utilisation(SMALL, result, peak=None) is None
+    expected = 1.1 * small.student_flops / 0.01 / 2e12
+    assert gpu.utilisation(small, result, peak=2) == pytest.approx(expected)
+    assert gpu.utilisation(small, result, peak=None) is None
 
 
-def test_half_precision_is_measured():
+def test_half_precision_is_measured(small):
     """On the CPU, where bf16 runs too."""
-    results = gpu.measure(SMALL, "bf16", step.Settings(turns=1, threads=1, memory=False), 1.0)
+    results = gpu.measure(small, "bf16", step.Settings(turns=1, threads=1, memory=False), 1.0)
     assert [r["precision"] for r in results] == ["bf16"] * 7
     assert all(r["utilisation"] > 0 for r in results)
     lines = gpu.text(results).splitlines()

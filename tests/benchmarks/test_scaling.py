@@ -5,28 +5,16 @@ import json
 import pytest
 import scaling
 import step
-from _sides import Problem
-
-SMALL = Problem(
-    causal=False,
-    student="1x32x64",
-    teacher="1x16x32",
-    vocabulary=120,
-    tokens_per_sample=16,
-    batch=8,
-    updates=6,
-    num_workers=0,
-)
 
 
-def test_growth_of_the_teacher_and_of_k(monkeypatch):
+def test_growth_of_the_teacher_and_of_k(monkeypatch, small):
     monkeypatch.setattr(scaling, "TEACHERS", ("1x16x32", "2x16x32"))
     monkeypatch.setattr(scaling, "KS", (3, 20, 500))  # the last exceeds the vocabulary
     settings = step.Settings(turns=1, threads=1, memory=False)
-    by_teacher = scaling.growth(SMALL, "teacher", settings)
+    by_teacher = scaling.growth(small, "teacher", settings)
     assert [r["value"] for r in by_teacher] == ["1x16x32", "2x16x32"]
     assert 1 < by_teacher[0]["bound"] < by_teacher[1]["bound"]
-    by_k = scaling.growth(SMALL, "k", settings)
+    by_k = scaling.growth(small, "k", settings)
     assert [r["case"] for r in by_k] == ["top-3 store", "top-20 store"]
     assert all(r["ms"] > 0 for r in by_teacher + by_k)
 
@@ -43,3 +31,4 @@ def test_two_ranks_take_turns_with_one(capsys):
         assert r["ranks"] == 2
         assert r["tokens_per_second_together"] > 0
         assert 0 < r["ratio"] < 4
+        assert 0 < r["ratio_apart"] < 4

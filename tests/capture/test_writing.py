@@ -185,7 +185,7 @@ def test_nothing_is_published_where_encoding_fails(sessions, tmp_path, monkeypat
 
 @pytest.mark.parametrize("workers", [0, -1])
 def test_impossible_numbers_of_workers(workers):
-    with pytest.raises(ValueError, match="--workers: expected at least 1"):
+    with pytest.raises(ValueError, match="--workers: expected 1 to 1024"):
         processes.check_parallel(workers)
 
 

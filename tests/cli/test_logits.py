@@ -141,7 +141,7 @@ def test_a_full_disk_is_foreseen(run, data_bin, teacher, tmp_path, monkeypatch):
         ("--encoding topk --tau 2", "--tau: expected --encoding sampled, found topk"),
         ("--encoding dense --tail", "--tail: expected --encoding topk or topp, found dense"),
         ("--encoding topk --k 66", "k: expected an integer from 1 to 65, found 66"),
-        ("--encoding topk --workers 0", "--workers: expected at least 1"),
+        ("--encoding topk --workers 0", "--workers: expected 1 to 1024"),
         ("--encoding topk --batch-size 0", "--batch-size: expected at least 1 sample"),
         pytest.param(
             "--encoding topk --device cuda",

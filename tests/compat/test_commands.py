@@ -66,6 +66,9 @@ def test_a_refused_command_keeps_folders_that_are_older_or_in_use(tmp_path):
         (FileNotFoundError(2, "No such file or directory", "d/dict.txt"), "d/dict.txt: No such"),
         (AssertionError("Must specify batch size either with --max-tokens or --batch-size"),
          "Must specify batch size either with --max-tokens or --batch-size. Add --batch-size"),
+        (OSError(40, "Too many levels of symbolic links", "l"), "l: Too many levels of symbolic"),
+        (ValueError("dropout probability has to be between 0 and 1, but got 2.0"),
+         "dropout probability has to be between 0 and 1, but got 2.0. Correct the dropout"),
         (OSError("Model file not found: none.pt"), "Model file not found: none.pt. Correct --path"),
         (OSError(28, "No space left on device"), None),  # which file is not known
         (KeyError("model"), None),

@@ -32,21 +32,26 @@ def lines() -> list[str]:
 
 @pytest.fixture(scope="session")
 def spm(lines, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("spm")
+    return train_spm(folder, lines[:6000], character_coverage=0.999)
+
+
+def train_spm(folder: Path, lines: list[str], **settings) -> Path:
     """A SentencePiece model with fairseq's ids for the special symbols."""
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter([line for line in lines[:6000] if line.strip()]),
+        sentence_iterator=iter([line for line in lines if line.strip()]),
         model_writer=model,
         vocab_size=700,
-        character_coverage=0.999,
         bos_id=0,
         pad_id=1,
         eos_id=2,
         unk_id=3,
         num_threads=1,
         minloglevel=2,
+        **settings,
     )
-    path = tmp_path_factory.mktemp("spm") / "spm.model"
+    path = folder / "spm.model"
     path.write_bytes(model.getvalue())
     return path
 
@@ -224,5 +229,6 @@ def tools() -> SimpleNamespace:
         randomize=randomize,
         roberta_bpe=roberta_bpe,
         save_tokenizer=save_tokenizer,
+        train_spm=train_spm,
         write_checkpoint=write_checkpoint,
     )

@@ -118,16 +118,17 @@ def test_roberta(changes, tmp_path, tools, roberta_tokenizer):
     batch = tokenizer(TEXTS, padding=True, truncation=True, max_length=32, return_tensors="pt")
     assert_same_logits(model, ours, theirs.float(), batch)
 
+    assert_the_same_directory_again(tmp_path)
+
+
+def assert_the_same_directory_again(tmp_path):
+    """Converted back, the checkpoint gives the weights and the token ids of before."""
     convert(
         tmp_path / "fs" / "model.pt",
         tmp_path / "fs" / "dict.txt",
         tmp_path / "back",
         tokenizer=tmp_path / "hf",
     )
-    assert_same_files(tmp_path)
-
-
-def assert_same_files(tmp_path):
     before, after = (load_file(tmp_path / d / "model.safetensors") for d in ("hf", "back"))
     # version 4 of transformers knows the bias by one name, 5 by two
     assert before.keys() - after.keys() == set()
@@ -164,13 +165,7 @@ def test_special_tokens_in_other_places_with_other_names(tmp_path, lines, tools)
     assert ours[:5].tolist() == [len(ours) - 1, 1, 3, 2, 0]
     ids = torch.tensor([[4, 60, 0, 70, 3, 1, 1], [4, 0, 80, 2, 90, 91, 3]])
     assert_same_logits(model, ours, theirs, {"input_ids": ids, "attention_mask": (ids != 1).long()})
-    convert(
-        tmp_path / "fs" / "model.pt",
-        tmp_path / "fs" / "dict.txt",
-        tmp_path / "back",
-        tokenizer=tmp_path / "hf",
-    )
-    assert_same_files(tmp_path)
+    assert_the_same_directory_again(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -194,13 +189,7 @@ def test_gpt2(changes, tmp_path, tools, gpt2_tokenizer):
     assert_same_logits(
         model, ours, theirs, {"input_ids": rows, "attention_mask": attention}, ids=shown
     )
-    convert(
-        tmp_path / "fs" / "model.pt",
-        tmp_path / "fs" / "dict.txt",
-        tmp_path / "back",
-        tokenizer=tmp_path / "hf",
-    )
-    assert_same_files(tmp_path)
+    assert_the_same_directory_again(tmp_path)
 
 
 @torch.no_grad()
@@ -272,8 +261,7 @@ def test_classifier(tmp_path, tools, roberta_tokenizer):
     checkpoint, dictionary = tmp_path / "fs" / "model.pt", tmp_path / "fs" / "dict.txt"
     with pytest.raises(ValueError, match="found NaN in its output layer"):
         convert(checkpoint, dictionary, tmp_path / "lm", tokenizer=tmp_path / "hf", head="none")
-    convert(checkpoint, dictionary, tmp_path / "back", tokenizer=tmp_path / "hf")
-    assert_same_files(tmp_path)
+    assert_the_same_directory_again(tmp_path)
 
 
 def test_several_files_of_weights(tmp_path, tools, roberta_tokenizer):

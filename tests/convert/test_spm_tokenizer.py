@@ -1,11 +1,9 @@
 """Token ids of SentencePiece with dict.txt, and of the fast tokenizer: the same."""
 
-import io
 import random
 import unicodedata
 
 import pytest
-import sentencepiece
 from sentencepiece import sentencepiece_model_pb2
 
 from fairseq_ki.convert.spm_tokenizer import fast_tokenizer
@@ -17,7 +15,7 @@ def assert_same_ids(path, dictionary, encode, texts):
     """The same ids, but where two ways to split a text have the same score.
 
     SentencePiece adds scores up in float32 and the fast tokenizers in float64, so between "##"
-    "#" and "#" "##" the rounding decides, and not always alike.
+    "#" and "#" "##" the rounding decides, and not always alike: least so before version 0.2.3.
     """
     tokenizer = fast_tokenizer(path, dictionary, ("<s>",))
     found = [e.ids for e in tokenizer.encode_batch(texts, add_special_tokens=False)]
@@ -30,7 +28,7 @@ def assert_same_ids(path, dictionary, encode, texts):
             assert both[0] == pytest.approx(both[1], abs=1e-3), text
             assert sorted(ids) == sorted(expected), text
             ties += 1
-    assert ties <= 1 + len(texts) / 1000
+    assert ties <= 1 + len(texts) / 500
 
 
 def proto(path):
@@ -96,21 +94,7 @@ def test_forms_of_unicode(form, spm, tools):
     ids=lambda s: "-".join(map(str, s)),
 )
 def test_other_models(settings, lines, tools, tmp_path):
-    model = io.BytesIO()
-    sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter([line for line in lines[:3000] if line.strip()]),
-        model_writer=model,
-        vocab_size=700,
-        bos_id=0,
-        pad_id=1,
-        eos_id=2,
-        unk_id=3,
-        num_threads=1,
-        minloglevel=2,
-        **settings,
-    )
-    path = tmp_path / "spm.model"
-    path.write_bytes(model.getvalue())
+    path = tools.train_spm(tmp_path, lines[:3000], **settings)
     dictionary = tools.dictionary_of(tools.pieces(path), masked=True)
     texts = [line for line in lines[3000:5000] if not any(name in line for name in NAMES)]
     # SentencePiece's case folding makes a capital of this one

@@ -48,7 +48,7 @@ class OneRow:
     def set_epoch(self, epoch):
         self.epoch = epoch
 
-    def read(self, index, source, target, pad):
+    def read(self, index, source, target):
         assert len(source) == len(target)
         ids = np.full((1, self.columns), index, dtype=np.int32)
         values = np.zeros((1, self.columns), dtype=np.float16)
@@ -58,10 +58,7 @@ class OneRow:
 def domains_of(*parts, stores=None, switch=None):
     stores = stores or [()] * len(parts)
     switch = switch or ReadingSwitch()
-    blocks = [{i: (part[i]["target"],) * 2 for i in range(len(part))} for part in parts]
-    return [
-        DomainSamples(part, d, blocks[d], stores[d], PAD, switch) for d, part in enumerate(parts)
-    ]
+    return [DomainSamples(d, part, stores[d], "target", switch) for d, part in enumerate(parts)]
 
 
 def drawn(seed=1, epoch=1, weights=(1.0, 3.0), sizes=(700, 300)):
@@ -70,13 +67,13 @@ def drawn(seed=1, epoch=1, weights=(1.0, 3.0), sizes=(700, 300)):
 
 
 def tokens(dataset) -> list[int]:
-    return [int(dataset[i].sample["target"][0]) for i in range(len(dataset))]
+    return [int(dataset[i]["target"][0]) for i in range(len(dataset))]
 
 
 def test_the_weight_is_the_share_of_the_samples():
     data = drawn()
     assert len(data) == 1000
-    share = np.mean([data[i].domain for i in range(len(data))])
+    share = np.mean([data[i][DOMAIN] for i in range(len(data))])
     assert share == pytest.approx(0.75, abs=3 * (0.75 * 0.25 / 1000) ** 0.5)
     within = [t for t in tokens(data) if t >= 3000]  # every sample of a domain alike
     assert 240 < len(set(within)) <= 300
@@ -106,7 +103,7 @@ def test_batches_respect_the_sizes_of_what_was_drawn():
     parts = [Sentences(1000 * (i + 2), rng.integers(2, 30, 200).tolist()) for i in range(2)]
     data = DrawnSamples(domains_of(*parts), [1.0, 1.0], 1, 1)
     order = data.ordered_indices()
-    lengths = np.array([len(data[i].sample["target"]) for i in range(len(data))])
+    lengths = np.array([len(data[i]["target"]) for i in range(len(data))])
     assert (np.diff(lengths[order]) >= 0).all()
     kept, left_out = data.filter_indices_by_size(order, 20)
     assert lengths[kept].max() <= 20 < lengths[left_out].min()
@@ -142,10 +139,13 @@ def test_a_batch_knows_its_domains_and_their_rows():
 def test_no_store_is_read_once_the_teachers_are_gone():
     switch = ReadingSwitch()
     (one,) = domains_of(Sentences(2, [3]), stores=[(OneRow(1, 2),)], switch=switch)
-    assert one[0].rows is not None
+    read_before = one[0]
+    assert len(read_before[STORED]) == 1
     switch.off()
-    assert one[0].rows is None
+    assert one[0][STORED] == []
     assert one.collater([one[0]])[STORED] == {}
+    batch = one.collater([read_before, one[0]])  # switched off while a worker made the batch
+    assert len(batch["target"]) == 2
 
 
 def test_samples_that_only_fill_the_batch():

@@ -4,7 +4,7 @@ import pytest
 import torch
 from fairseq.data import Dictionary
 
-from fairseq_ki.data.masked_once import masked_once
+from fairseq_ki.data.masked_once import masked_once, replacement_edges
 from fairseq_ki.data.masking import mask_tokens
 
 DEFAULTS = {
@@ -57,12 +57,12 @@ def test_the_same_as_two_datasets(dictionary, blocks, changed):
     source, target = mask_tokens(
         blocks, dictionary, pad_idx=1, mask_idx=dictionary.index("<mask>"), **options
     )
-    changes = 0
+    changes, edges = 0, replacement_edges(source)
     for epoch in (1, 2, 90):
         source.set_epoch(epoch)
         target.set_epoch(epoch)
         for block in range(len(blocks)):
-            inputs, wanted = masked_once(source, target, block)
+            inputs, wanted = masked_once(source, target, block, edges)
             assert torch.equal(inputs, source[block])
             assert torch.equal(wanted, target[block])
             assert inputs.dtype == wanted.dtype == torch.int64
@@ -76,4 +76,4 @@ def test_a_text_that_has_the_mask_is_refused_as_by_fairseq(dictionary):
         [torch.tensor([5, mask, 6])], dictionary, pad_idx=1, mask_idx=mask, **DEFAULTS
     )
     with pytest.raises(AssertionError, match="mask_idx"):
-        masked_once(source, target, 0)
+        masked_once(source, target, 0, replacement_edges(source))

@@ -158,13 +158,12 @@ def test_damage_is_found_in_a_loader_worker(data_bin, store, tmp_path):
 def test_rows_of_another_mask_epoch_are_refused(data_bin, store, tmp_path):
     """The masks move on while the rows stay: what a wrong replay would do."""
     task = training_task(data_bin, store, tmp_path)
-    masked = task.dataset("train").dataset.dataset.defn[STORED]
-    masked.dataset.set_epoch(2)
-    masked.target.set_epoch(2)
-    masked.rows.set_epoch(1)
+    samples = task.dataset("train").dataset.dataset  # below the order and the replay of epochs
+    samples.dataset.set_epoch(2)
+    samples.stores[0].set_epoch(1)
     with pytest.raises(MismatchError, match=r"mask epoch 1: expected checksum 0x.*found 0x"):
-        for block in range(len(masked)):
-            masked[block]
+        for block in range(len(samples)):
+            samples[block]
 
 
 def rows_of(widths: list[int], kind: str) -> Rows:
@@ -196,3 +195,4 @@ def test_samples_without_rows(tmp_path):
     batch = collate_rows([empty, rows_of([1], "counts"), empty])
     assert batch["values"].shape == (1, 2)
     assert collate_rows([empty])["values"].shape[0] == 0
+    assert collate_rows([]) == {}

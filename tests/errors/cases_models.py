@@ -43,6 +43,15 @@ def other_dictionary(world, folder):
     mixture(f"domains: {{a: {{data: d}}, {second}}}")(world, folder)
 
 
+def another_mixture(world, folder):
+    def alter(state):
+        recorded = {"domains": "a", "a.data": world.names["data"], "a.weight": 2.0}
+        state["extra_state"]["KIMaskedLMTask"]["mixture"] = recorded
+
+    world.altered("student", folder / "save" / "checkpoint_last.pt", alter)
+    mixture("{data: '{data}'}")(world, folder)
+
+
 MIXTURES = [
     Case("mixture-missing", MIXED),
     Case("mixture-no-mapping", MIXED, mixture("")),
@@ -66,6 +75,7 @@ MIXTURES = [
     Case(
         "mixture-and-teacher", f"{TAUGHT} --ki-mixture m.yaml", taught("{checkpoint: '{teacher}'}")
     ),
+    Case("mixture-changed", f"{PLAIN} --ki-mixture m.yaml --max-update 9", another_mixture),
     Case("teacher-forgotten", MIXED, mixture("{data: '{data}'}")),
 ]
 
@@ -105,6 +115,8 @@ GROWTHS = [
     Case("forecast-model", GROW.replace("2x32x64x2", "nosuch")),
     Case("grow-smaller", GROW.replace("2x32x64x2", "2x8x8x2")),
     Case("grow-layers", f"{GROW} --encoder-layers 0"),
+    Case("grow-out-empty", f"{GROW} --out ''"),
+    Case("grow-seed", f"{GROW} --seed {10**30}"),
     Case("grow-option", f"{GROW} --nosuch 3"),
     Case("grow-out", GROW, files({"g.pt": ""})),
     Case("teacher-dictionary-no-file", f"{GROW} --dict none"),

@@ -41,6 +41,8 @@ CASES = [
     Case("spm-bytes", SPM, files({"a.txt": b"\xff\xff"})),
     Case("encode-model", f"{ENCODE} m", files({"a.txt": "x", "m": "x"})),
     Case("spm-bytes", f"{ENCODE} {{spm}}/spm.model", files({"a.txt": b"\xff"})),
+    Case("preprocess-workers", f"{ENCODE} {{spm}}/spm.model --workers 1000000000"),
+    Case("preprocess-workers", f"{BINARIZE} --workers 1000000000"),
     Case("binarize-not-encoded", BINARIZE.replace("{encoded}", "{corpus}")),
     Case("binarize-encoded", f"{BINARIZE} --fast"),
     Case("binarize-dictionary", f"{BINARIZE} --dict {{data}}/dict.txt"),
@@ -52,5 +54,6 @@ CASES = [
     Case("binarize-foreign-files", f"{BINARIZE} --overwrite", files({"o/x": "y"})),
     Case("proximity-one", f"{PROXIMITY} a.txt", THREE),
     Case("proximity-words", f"{PROXIMITY} a.txt b.txt", files({"a.txt": "one", "b.txt": "two"})),
+    Case("compare-model", "{preprocess}/compare_speed.py {corpus} --model m"),
     Case("docs-package", "{preprocess}/docs_corpus.py --out-dir o --packages nosuchpackage"),
 ]  # fmt: skip

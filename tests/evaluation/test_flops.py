@@ -20,6 +20,7 @@ from fairseq_ki.evaluation.flops import (
     training_flops,
 )
 from fairseq_ki.models._row_features import TILE, row_features
+from fairseq_ki.objective.positions import Positions
 
 SIZES = {"layers": 3, "d_model": 32, "d_ffn": 80}
 BATCH, LENGTH = 4, 24
@@ -140,7 +141,7 @@ def test_a_live_teacher_is_counted_at_its_loss_rows():
     tokens = torch.randint(4, 200, (BATCH, LENGTH))
     counter = FlopCounterMode(display=False)
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter:
-        model.encoder.lm_head(row_features(model, tokens, rows))
+        model.encoder.lm_head(row_features(model, tokens, Positions.where(rows)))
     batch = Batch(BATCH * LENGTH, LENGTH, BATCH * TILE)
     sizes = Sizes(**SIZES, vocabulary=len(Task.source_dictionary), dense_head=True)
     assert teacher_flops(sizes, batch) == counter.get_total_flops()

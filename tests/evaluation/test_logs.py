@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from fairseq_ki.evaluation.logs import interpolate, parse_log, read_log
+from fairseq_ki.evaluation.logs import ended, interpolate, parse_log, read_log
 from fairseq_ki.evaluation.results import guidance_end, run_curves
 
 # as fairseq-train printed them, shortened
@@ -144,3 +144,16 @@ def test_no_guidance():
 def test_interpolate():
     points = [(0.0, 0.0), (10.0, 20.0), (20.0, 20.0)]
     assert [interpolate(points, x) for x in (-1, 0, 5, 10, 15, 30)] == [0, 0, 10, 20, 20, 20]
+
+
+def test_a_training_that_ended_by_itself(tmp_path):
+    log = tmp_path / "train.log"
+    assert not ended(log, 1)
+    log.write_text("nothing yet\n")
+    assert not ended(log, 1)
+    log.write_text(f"{CONFIG}\n{inner(20)}\n")
+    assert not ended(log, 20)  # it may have been killed
+    log.write_text(PRINTED)
+    updates = read_log(log).updates
+    assert ended(log, updates)
+    assert not ended(log, updates + 1)

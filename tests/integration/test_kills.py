@@ -1,6 +1,9 @@
 """A training that is killed again and again ends as the one that never was: bit by bit."""
 
 import pytest
+from harness.faults import Fault
+from harness.survival import differences, final_state, survive, updates_of
+from harness.trainings import UPDATES
 
 from fairseq_ki import compat
 
@@ -14,7 +17,7 @@ KILLED = [
 
 
 @pytest.fixture(scope="module")
-def straight(harness, launcher, trainings, tmp_path_factory):
+def straight(launcher, trainings, tmp_path_factory):
     """Trainings that nothing happens to, each run once."""
     done = {}
 
@@ -22,7 +25,7 @@ def straight(harness, launcher, trainings, tmp_path_factory):
         key = (kind, *options.items())
         if key not in done:
             folder = tmp_path_factory.mktemp("straight") / "run"
-            done[key] = harness.survive(launcher, trainings[kind], folder, **options)
+            done[key] = survive(launcher, trainings[kind], folder, **options)
         return done[key]
 
     return run
@@ -30,17 +33,17 @@ def straight(harness, launcher, trainings, tmp_path_factory):
 
 @pytest.mark.parametrize(("kind", "workers", "ranks", "blows", "seed"), KILLED)
 def test_a_killed_run_ends_as_if_nothing_had_happened(
-    harness, launcher, trainings, straight, tmp_path, kind, workers, ranks, blows, seed
+    launcher, trainings, straight, tmp_path, kind, workers, ranks, blows, seed
 ):
-    options = {"updates": harness.UPDATES, "workers": workers, "ranks": ranks}
+    options = {"updates": UPDATES, "workers": workers, "ranks": ranks}
     straight = straight(kind, **options)
-    killed = harness.survive(
+    killed = survive(
         launcher, trainings[kind], tmp_path / "killed", blows=blows, seed=seed, **options
     )
     assert len(killed.killed) == blows
-    assert set(straight.updates) == set(range(1, harness.UPDATES + 1))
+    assert set(straight.updates) == set(range(1, UPDATES + 1))
     assert killed.updates == straight.updates
-    assert harness.differences(straight.state, killed.state) == []
+    assert differences(straight.state, killed.state) == []
     # the run went through what a resume has to get right
     taught = [update["teacher"] for update in straight.updates.values()]
     assert taught[0]
@@ -49,11 +52,9 @@ def test_a_killed_run_ends_as_if_nothing_had_happened(
 
 
 @pytest.mark.parametrize("how", ["SIGKILL", "ENOSPC"])
-def test_a_write_that_fails_leaves_the_last_checkpoint_whole(
-    harness, launcher, trainings, tmp_path, how
-):
+def test_a_write_that_fails_leaves_the_last_checkpoint_whole(launcher, trainings, tmp_path, how):
     command = f"{trainings['live']} --save-dir {tmp_path} --num-workers 0 --max-update 12"
-    fault = harness.Fault(how, write=1, name="checkpoint_last.pt", fraction=0.4)
+    fault = Fault(how, write=1, name="checkpoint_last.pt", fraction=0.4)
     (ended,) = launcher.run(command, faults={0: fault})
     assert ended.status == (-9 if how == "SIGKILL" else 1), ended.log[-2000:]
     state = compat.load_checkpoint(tmp_path / "checkpoint_last.pt")
@@ -70,9 +71,9 @@ def test_a_write_that_fails_leaves_the_last_checkpoint_whole(
 
 
 def test_a_checkpoint_cut_short_gives_way_to_the_newest_good_one(
-    harness, launcher, trainings, straight, tmp_path
+    launcher, trainings, straight, tmp_path
 ):
-    straight = straight("live", updates=harness.UPDATES, workers=0, ranks=1)
+    straight = straight("live", updates=UPDATES, workers=0, ranks=1)
     cut = tmp_path / "cut"
     (cut / "save").mkdir(parents=True)
     command = f"{trainings['live']} --save-dir {cut / 'save'} --num-workers 0 --max-update "
@@ -81,32 +82,30 @@ def test_a_checkpoint_cut_short_gives_way_to_the_newest_good_one(
     for name in ("checkpoint_last.pt", "checkpoint_2_20.pt"):
         path = cut / "save" / name
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    (ended,) = launcher.run(command + str(harness.UPDATES), trace=cut / "trace.jsonl")
+    (ended,) = launcher.run(command + str(UPDATES), trace=cut / "trace.jsonl")
     assert ended.status == 0, ended.log[-2000:]
     assert "Going on from" in ended.log
     assert "checkpoint_2_20.pt cannot be read" in ended.log  # not passed over in silence
-    assert harness.updates_of(cut / "trace.jsonl") == straight.updates
-    assert harness.differences(straight.state, harness.final_state(cut / "save")) == []
+    assert updates_of(cut / "trace.jsonl") == straight.updates
+    assert differences(straight.state, final_state(cut / "save")) == []
 
 
-def test_a_surpassed_teacher_stays_let_go_when_the_data_start_over(
-    harness, launcher, trainings, tmp_path
-):
+def test_a_surpassed_teacher_stays_let_go_when_the_data_start_over(launcher, trainings, tmp_path):
     """fairseq hands a task its state only where it restores the place in the data, too."""
     command = f"{trainings['live']} --save-dir {tmp_path / 'save'} --num-workers 0 --max-update "
     (ended,) = launcher.run(command + "30", trace=tmp_path / "first.jsonl")
     assert ended.status == 0, ended.log[-2000:]
-    let_go = harness.updates_of(tmp_path / "first.jsonl")[30]["inheritance"]
+    let_go = updates_of(tmp_path / "first.jsonl")[30]["inheritance"]
     assert let_go["let_go_at"] is not None
     (ended,) = launcher.run(f"{command}33 --reset-dataloader", trace=tmp_path / "again.jsonl")
     assert ended.status == 0, ended.log[-2000:]
-    again = harness.updates_of(tmp_path / "again.jsonl")
+    again = updates_of(tmp_path / "again.jsonl")
     assert set(again) == {31, 32, 33}
     assert all(u["inheritance"] == let_go and not u["teacher"] for u in again.values())
     # the updates start over, and so does the teacher
     resets = "--reset-optimizer --reset-lr-scheduler --reset-meters"
     (ended,) = launcher.run(f"{command}2 {resets}", trace=tmp_path / "anew.jsonl")
     assert ended.status == 0, ended.log[-2000:]
-    anew = harness.updates_of(tmp_path / "anew.jsonl")
+    anew = updates_of(tmp_path / "anew.jsonl")
     assert set(anew) == {1, 2}
     assert all(u["teacher"] and u["inheritance"]["let_go_at"] is None for u in anew.values())

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from harness.faults import Fault
+from harness.survival import updates_of
 
 from fairseq_ki import compat
 
@@ -77,9 +79,9 @@ def test_two_ranks_under_torchrun_equal_one(
 
 
 @pytest.mark.parametrize("lost", [0, 1])
-def test_a_rank_that_dies_takes_the_other_one_along(harness, launcher, trainings, tmp_path, lost):
+def test_a_rank_that_dies_takes_the_other_one_along(launcher, trainings, tmp_path, lost):
     command = f"{trainings['live']} --save-dir {tmp_path} --num-workers 0 --max-update 40"
-    ended = launcher.run(command, ranks=2, faults={lost: harness.Fault("SIGKILL", update=7)})
+    ended = launcher.run(command, ranks=2, faults={lost: Fault("SIGKILL", update=7)})
     other = ended[1 - lost]
     assert ended[lost].status == -signal.SIGKILL
     assert other.status == 1
@@ -119,9 +121,7 @@ def test_a_rank_that_dies_under_torchrun_ends_the_run(data_bin, teacher, student
     assert re.search(r"exitcode\s*: -9", rest)
 
 
-def test_a_store_on_slow_storage_delays_and_does_not_deadlock(
-    harness, launcher, trainings, tmp_path
-):
+def test_a_store_on_slow_storage_delays_and_does_not_deadlock(launcher, trainings, tmp_path):
     """Each read takes 4 ms, so that the ranks wait for their workers and for each other."""
     command = f"{trainings['store']} --num-workers 2 --max-update 20"
     for name, slow_reads in (("fast", 0.0), ("slow", 0.004)):
@@ -132,6 +132,6 @@ def test_a_store_on_slow_storage_delays_and_does_not_deadlock(
             trace=tmp_path / f"{name}.jsonl",
         )
         assert [rank.status for rank in ended] == [0, 0], ended[-1].log[-3000:]
-    fast, slow = (harness.updates_of(tmp_path / f"{name}.jsonl") for name in ("fast", "slow"))
+    fast, slow = (updates_of(tmp_path / f"{name}.jsonl") for name in ("fast", "slow"))
     assert fast == slow
     assert len(fast) == 20

@@ -1,6 +1,7 @@
 """Captures that are killed, resumed, shared, repeated; all must give the same bytes."""
 
 import contextlib
+import errno
 import os
 import random
 import re
@@ -12,6 +13,7 @@ import time
 import pytest
 
 from fairseq_ki.store import (
+    DamageError,
     FinishedError,
     Manifest,
     MismatchError,
@@ -21,8 +23,10 @@ from fairseq_ki.store import (
     UnfinishedError,
     verify,
 )
+from fairseq_ki.store import writer as writer_module
 
 ENCODINGS = ["topk", "topp", "sampled", "dense"]
+FILE_OPERATIONS = ("link", "rename", "fsync", "unlink")  # all that a capture changes names by
 
 
 def contents(directory):
@@ -117,7 +121,7 @@ def test_two_processes_with_one_rank_do_no_harm(synthetic, finished, tmp_path):
 
 
 def test_an_end_before_any_file_operation_is_resumed(synthetic, tmp_path, monkeypatch):
-    """Systematic where the kills are random: the process ends at its n-th rename, sync, unlink."""
+    """Systematic where the kills are random: the process ends at its n-th link, sync, rename..."""
     plan = synthetic.make_plan(synthetic.ENCODINGS["topk"], mask_epochs=1, samples_per_shard=70)
     synthetic.capture(tmp_path / "whole", plan).finalize()
 
@@ -139,7 +143,7 @@ def test_an_end_before_any_file_operation_is_resumed(synthetic, tmp_path, monkey
             return replacement
 
         with monkeypatch.context() as patch:
-            for name in ("rename", "fsync", "unlink"):
+            for name in FILE_OPERATIONS:
                 patch.setattr(os, name, counted(getattr(os, name)))
             try:
                 synthetic.capture(directory, plan).finalize()
@@ -154,9 +158,10 @@ def test_an_end_before_any_file_operation_is_resumed(synthetic, tmp_path, monkey
             synthetic.capture(directory, plan).finalize()
         assert contents(directory) == contents(tmp_path / "whole")
         operations += 1
-    # Before and after the rename of the plan, of two shards, and of the manifest.
-    assert len(states) == 8
-    assert operations >= 2 * len(states)
+    # Before and after the naming of the plan, of two shards, and of the manifest; and the plan
+    # under both of its names.
+    assert len(states) == 9
+    assert operations > len(states)
 
 
 def test_only_unfinished_shards_are_written_again(synthetic, tmp_path):
@@ -228,6 +233,151 @@ def test_other_settings_are_refused_while_unfinished(synthetic, tmp_path):
     assert "data.mask_prob: expected 0.15, found 0.3" in str(error.value)
     assert "data.seed: expected 1, found nothing" in str(error.value)
     assert contents(tmp_path) == before
+
+
+def run_before(monkeypatch, number, other):
+    """Right before the number-th file operation from now on, `other` runs, once."""
+    done = 0
+
+    def delayed(operation):
+        def replacement(*args, **kwargs):
+            nonlocal done
+            done += 1
+            if done == number + 1:
+                other()
+            return operation(*args, **kwargs)
+
+        return replacement
+
+    for name in FILE_OPERATIONS:
+        monkeypatch.setattr(os, name, delayed(getattr(os, name)))
+    monkeypatch.setattr(writer_module, "open", delayed(open), raising=False)
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_of_two_plans_that_begin_at_once_one_has_the_directory(
+    synthetic, finished, tmp_path, monkeypatch, whole
+):
+    """Between any two steps of the one, the other begins, or captures everything."""
+    mine = synthetic.make_plan(synthetic.ENCODINGS["topk"])
+    theirs = synthetic.make_plan(synthetic.ENCODINGS["sampled"])
+
+    def race(directory, number):
+        results = {}
+
+        def other():
+            results["sampled"] = None
+            try:
+                StoreWriter(directory, theirs)
+                if whole:
+                    synthetic.capture(directory, theirs).finalize()
+            except MismatchError as error:
+                results["sampled"] = error
+
+        with monkeypatch.context() as patch:
+            run_before(patch, number, other)
+            try:
+                StoreWriter(directory, mine)
+                results["topk"] = None
+            except StoreError as error:
+                results["topk"] = error
+        return results
+
+    for number in range(100):
+        directory = tmp_path / str(number)
+        results = race(directory, number)
+        if "sampled" not in results:
+            break
+        refused = [name for name, error in results.items() if error is not None]
+        assert len(refused) == 1
+        winner = "topk" if refused == ["sampled"] else "sampled"
+        text = str(results[refused[0]])
+        assert f"encoding.name: expected '{winner}', found '{refused[0]}'" in text
+        kind = FinishedError if whole and winner == "sampled" else MismatchError
+        assert isinstance(results[refused[0]], kind)
+        with contextlib.suppress(FinishedError):
+            plan = synthetic.make_plan(synthetic.ENCODINGS[winner])
+            synthetic.capture(directory, plan).finalize()
+        assert contents(directory) == contents(finished[winner])
+    assert number >= 5  # of the file: open, sync, link, unlink; of the directory: sync
+
+
+def test_processes_of_several_plans_that_begin_at_once(synthetic, tmp_path):
+    """Two of each plan, which all have seen an empty directory: both of one plan go on."""
+    plans = [synthetic.make_plan(synthetic.ENCODINGS[name]) for name in ENCODINGS] * 2
+
+    def begin(directory, plan, start_at):
+        def read_json(path, read=writer_module.read_json):
+            try:
+                return read(path)
+            finally:
+                time.sleep(max(0.0, start_at - time.monotonic()))
+
+        writer_module.read_json = read_json
+        try:
+            StoreWriter(directory, plan)
+        except MismatchError:
+            os._exit(1)
+        os._exit(0)
+
+    for attempt in range(5):
+        start_at = time.monotonic() + 0.2
+        children = []
+        for plan in plans:
+            child = os.fork()
+            if child == 0:
+                try:
+                    begin(tmp_path / str(attempt), plan, start_at)
+                finally:
+                    os._exit(2)
+            children.append(child)
+        codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+        assert sorted(codes) == [0] * 2 + [1] * 6
+        assert codes[:4] == codes[4:]
+
+
+def test_a_plan_that_cannot_be_read_is_refused(synthetic, tmp_path):
+    (tmp_path / "capture.json").write_text("{")
+    with pytest.raises(DamageError, match=r"capture\.json: expected JSON.*; capture into another"):
+        StoreWriter(tmp_path, synthetic.make_plan(synthetic.ENCODINGS["topk"]))
+
+
+def test_a_file_system_without_links(synthetic, finished, tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    synthetic.capture(tmp_path, synthetic.make_plan(synthetic.ENCODINGS["topk"])).finalize()
+    assert contents(tmp_path) == contents(finished["topk"])
+
+
+def test_a_claim_that_cannot_be_made_is_an_error(synthetic, tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "link", refuse)
+    with pytest.raises(OSError, match="Input/output"):
+        StoreWriter(tmp_path, synthetic.make_plan(synthetic.ENCODINGS["topk"]))
+    assert contents(tmp_path) == {}
+
+
+def test_another_plan_leaves_nothing_in_a_store_that_finished_before_it(
+    synthetic, finished, tmp_path, monkeypatch
+):
+    """It looked before the end of the other one, and claims the directory after it."""
+    mine = synthetic.make_plan(synthetic.ENCODINGS["topk"])
+    other = synthetic.capture(tmp_path, synthetic.make_plan(synthetic.ENCODINGS["sampled"]))
+    refuse_finished, calls = StoreWriter._refuse_finished, []
+
+    def finish_after_the_first_look(writer):
+        refuse_finished(writer)
+        if not calls:
+            calls.append(other.finalize())
+
+    monkeypatch.setattr(StoreWriter, "_refuse_finished", finish_after_the_first_look)
+    with pytest.raises(FinishedError, match=r"encoding\.name: expected 'sampled', found 'topk'"):
+        StoreWriter(tmp_path, mine)
+    assert contents(tmp_path) == contents(finished["sampled"])
 
 
 def test_a_finished_store_is_never_overwritten(synthetic, finished, tmp_path):

@@ -6,6 +6,7 @@ import pytest
 import torch
 from fairseq import checkpoint_utils, criterions, options, tasks, utils
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
+from trained import same_weights, stopped_and_resumed
 
 from fairseq_ki.models.ki_teacher import load_teacher
 from fairseq_ki.objective.positions import Positions
@@ -39,12 +40,6 @@ def gpt(lm_train, tmp_path_factory):
     save_dir = tmp_path_factory.mktemp("gpt")
     lm_train(save_dir, f"{HOST} --max-update 30", TEACHER)
     return save_dir / "checkpoint_last.pt"
-
-
-def same_weights(one: dict, two: dict) -> bool:
-    return one["model"].keys() == two["model"].keys() and all(
-        torch.equal(one["model"][k], two["model"][k]) for k in one["model"]
-    )
 
 
 @pytest.mark.parametrize(
@@ -153,19 +148,17 @@ def test_the_teacher_is_in_no_checkpoint(lm_train, gpt, tmp_path):
     assert len(optimizers[0]) == len(optimizers[1])
 
 
-def test_resumed_equals_straight_through(lm_train, gpt, tmp_path):
+def test_resumed_equals_straight_through(fairseq_train, data_bin, gpt, tmp_path):
     """15 updates an epoch: stopped at 10 and 21, both mid-epoch; the teacher goes at 28.
 
     fairseq's own language_modeling sees other batches after the second stop.
     """
-    extra = f"{KI} --ki-teacher {gpt} --ki-steps 28 --num-workers 2 --max-update "
-    straight = lm_train(tmp_path / "straight", extra + "36")
-    pieces = [lm_train(tmp_path / "pieces", f"{extra}{n}") for n in ("10", "21", "36")]
-    resumed = [r for piece in pieces for r in piece.train]
-    assert [r["num_updates"] for r in resumed] == [str(n) for n in range(1, 37)]
-    for key in ("loss", "ki_rate", "ki_loss", "ki_objective"):
-        assert [r[key] for r in resumed] == [r[key] for r in straight.train], key
-    assert same_weights(straight.state(), pieces[-1].state())
+    extra = f"{KI} --ki-teacher {gpt} --ki-steps 28 --num-workers 2"
+    keys = ("loss", "ki_rate", "ki_loss", "ki_objective")
+    records = stopped_and_resumed(
+        fairseq_train, data_bin, tmp_path, extra, (10, 21, 36), keys, STUDENT
+    )
+    assert len(records) == 36
 
 
 def test_validation_is_that_of_cross_entropy(fairseq_train, data_bin, gpt, tmp_path):

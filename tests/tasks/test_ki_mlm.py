@@ -9,16 +9,9 @@ import torch
 from fairseq import options, tasks
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from fairseq.models.roberta import RobertaModel
-from fairseq_cli import validate as fairseq_validate_cli
+from trained import KI, same_weights, stopped_and_resumed, validated
 
-KI = "--task ki_mlm --criterion ki"
 HOST = "--task masked_lm --criterion masked_lm"
-
-
-def same_weights(one: dict, two: dict) -> bool:
-    return one["model"].keys() == two["model"].keys() and all(
-        torch.equal(one["model"][k], two["model"][k]) for k in one["model"]
-    )
 
 
 def test_without_a_teacher_it_trains_as_masked_lm(fairseq_train, data_bin, tmp_path):
@@ -160,16 +153,9 @@ def test_the_teacher_is_in_no_checkpoint(fairseq_train, data_bin, teacher, tmp_p
 @pytest.mark.parametrize("workers", [0, 2])
 def test_resumed_equals_straight_through(fairseq_train, data_bin, teacher, tmp_path, workers):
     """15 updates an epoch: stopped at 10 (mid-epoch) and 22, over two epoch ends."""
-    extra = f"{KI} --ki-teacher {teacher} --ki-steps 30 --num-workers {workers} --max-update "
-    straight = fairseq_train(data_bin, tmp_path / "straight", extra + "40")
-    pieces = [
-        fairseq_train(data_bin, tmp_path / "pieces", f"{extra}{n}") for n in ("10", "22", "40")
-    ]
-    resumed = [r for piece in pieces for r in piece.train]
-    assert [r["num_updates"] for r in resumed] == [r["num_updates"] for r in straight.train]
-    for key in ("loss", "ki_rate", "ki_loss", "ki_objective"):
-        assert [r[key] for r in resumed] == [r[key] for r in straight.train], key
-    assert same_weights(straight.state(), pieces[-1].state())
+    extra = f"{KI} --ki-teacher {teacher} --ki-steps 30 --num-workers {workers}"
+    keys = ("loss", "ki_rate", "ki_loss", "ki_objective")
+    stopped_and_resumed(fairseq_train, data_bin, tmp_path, extra, (10, 22, 40), keys)
 
 
 def test_a_student_lives_without_its_teacher(fairseq_train, data_bin, teacher, tmp_path):
@@ -189,13 +175,7 @@ def test_a_student_lives_without_its_teacher(fairseq_train, data_bin, teacher, t
     )
     assert hub.model.encoder.lm_head.weight.size(0) == len(hub.task.source_dictionary)
 
-    parser = options.get_validation_parser()
-    args = options.parse_args_and_arch(
-        parser,
-        input_args=f"{data_bin} --user-dir fairseq_ki --task ki_mlm --path {checkpoint} --cpu "
-        "--batch-size 8 --valid-subset valid".split(),
-    )
-    fairseq_validate_cli.main(convert_namespace_to_omegaconf(args))
+    assert validated(data_bin, checkpoint)[1] > 0
 
     next_one = fairseq_train(
         data_bin, tmp_path / "next", f"{KI} --ki-teacher {checkpoint} --ki-steps 4 --max-update 2"
