@@ -45,7 +45,7 @@ setup(
             "pytest-xdist>=3.5",
             "hypothesis>=6.100",
             "ruff>=0.13",
-            "mypy>=1.10",
+            "mypy>=2.4.1",
             "pre-commit>=3.7",
         ],
     },
