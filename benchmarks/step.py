@@ -250,6 +250,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def problem_of(args: argparse.Namespace, causal: bool) -> Problem:
+    if args.micro_batches < 1 or args.batch % args.micro_batches:
+        raise SystemExit(
+            f"--micro-batches: expected a divisor of --batch {args.batch}, found "
+            f"{args.micro_batches}"
+        )
     return Problem(
         causal=causal,
         student=args.student,

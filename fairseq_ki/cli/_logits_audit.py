@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError(f"--rows: expected at least 1 row to audit, found {args.rows}")
     if not args.max_angle > 0:
         raise ValueError(f"--max-angle: expected degrees above 0, found {args.max_angle:g}")
-    if args.plot is not None and args.plot.suffix not in PICTURES:
+    if args.plot is not None and args.plot.suffix.lower() not in PICTURES:
         raise ValueError(
             f"--plot: expected a file that ends in {', '.join(PICTURES)}, found {args.plot}"
         )

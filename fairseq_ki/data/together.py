@@ -27,14 +27,32 @@ def read_together(iterator: EpochBatchIterator, count: int, pad: int) -> None:
     @functools.wraps(plain)
     def next_epoch_itr(*args, **kwargs) -> CountingIterator:
         epoch = plain(*args, **kwargs)
-        epoch._itr = grouped(epoch._itr, count, pad)
+        epoch._itr = Grouped(epoch._itr, count, pad)
         return epoch
 
     iterator.next_epoch_itr = next_epoch_itr
 
 
-def grouped(batches: Iterator[dict], count: int, pad: int) -> Iterator[dict]:
+class Grouped:
     """The same batches, with TOGETHER where they have samples."""
+
+    def __init__(self, batches: Iterator[dict], count: int, pad: int) -> None:
+        self._plain = batches
+        self._batches = _grouped(batches, count, pad)
+
+    def __iter__(self) -> Iterator[dict]:
+        return self._batches
+
+    def __next__(self) -> dict:
+        return next(self._batches)
+
+    def take(self, count: int) -> None:
+        """End after so many: fairseq lets its reading thread know of what it will not use."""
+        if hasattr(self._plain, "take"):
+            self._plain.take(count)
+
+
+def _grouped(batches: Iterator[dict], count: int, pad: int) -> Iterator[dict]:
     while group := list(itertools.islice(batches, count)):
         filled = [batch for batch in group if batch]
         together = Together(

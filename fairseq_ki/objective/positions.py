@@ -16,12 +16,13 @@ class Positions:
     """N rows of a batch, by sample and place.
 
     Made once for a batch, on the CPU if possible: how many rows a mask on a GPU has, the GPU
-    alone knows, and every indexing with it makes the host wait for all work before.
+    alone knows, and every indexing with it makes the host wait for all work before. (``among``
+    some samples still does.)
 
     Args:
         sample: (N,) int64, ascending; position: (N,) int64, ascending within a sample.
         shape: (B, T).
-        most: the most rows of one sample.
+        most: at least the most rows of one sample.
     """
 
     sample: Tensor
@@ -83,5 +84,12 @@ class Positions:
         return Positions(self.sample[places], self.position[places], self.shape, self.most)
 
     def to(self, device: torch.device) -> "Positions":
-        sample, position = self.sample.to(device), self.position.to(device)
+        sample, position = carried(self.sample, device), carried(self.position, device)
         return Positions(sample, position, self.shape, self.most)
+
+
+def carried(tensor: Tensor, device: torch.device) -> Tensor:
+    """A tensor of the CPU on the device, without waiting for what a GPU is at."""
+    if device.type == "cuda":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)

@@ -43,6 +43,8 @@ class ShardWriter:
 
     def add_samples(self, checksums: Sequence[int], rows: Rows, lengths: Sequence[int]) -> None:
         """Write the next samples, whose rows follow one another: lengths[i] of sample i."""
+        if sum(lengths) != len(rows):
+            raise StoreError(f"samples: expected {sum(lengths)} rows, found {len(rows)}")
         most = max(lengths, default=0)
         if most > self._plan.max_rows:
             raise StoreError(

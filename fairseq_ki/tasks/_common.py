@@ -282,17 +282,18 @@ class KITaskMixin(LineageMixin, MixtureMixin, StoreMixin):
 
     # -- data
 
-    def get_batch_iterator(self, *args, **kwargs):
+    def get_batch_iterator(self, dataset, *args, **kwargs):
         """fairseq's iterator, with loader workers that are started anew for every epoch.
 
         fairseq keeps workers alive across epochs, and a living worker never hears of
         ``set_epoch``: it would repeat the masks of the epoch it was started in.
         """
-        iterator = super().get_batch_iterator(*args, **kwargs)
+        iterator = super().get_batch_iterator(dataset, *args, **kwargs)
         iterator.reuse_dataloader = False
         iterator.persistent_workers = False
         if not isinstance(iterator.collate_fn, CollateWithPositions):  # fairseq keeps iterators
             iterator.collate_fn = CollateWithPositions(iterator.collate_fn, self.pad)
-            if self.config.ki_teacher_batches > 1:
+            training = self._trains and dataset is self.datasets.get(self.config.train_subset)
+            if self.config.ki_teacher_batches > 1 and training:
                 read_together(iterator, self.config.ki_teacher_batches, self.pad)
         return iterator

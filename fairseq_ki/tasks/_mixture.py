@@ -98,12 +98,12 @@ class MixtureMixin:
 
     def mixture_state(self) -> dict:
         """For the checkpoints."""
-        return {"mixture": mixture_record(self.mixture)} if self.mixture else {}
+        return {"mixture": mixture_record(self.mixture)}
 
     def check_resumed_mixture(self, state: dict) -> None:
         """Refuse another mixture, unless the place in the data is not restored either."""
-        if not self.config.reset_dataloader:
-            check_resumed(state.get("mixture", {}), self.mixture, self.config.save_dir)
+        if "mixture" in state and not self.config.reset_dataloader:
+            check_resumed(state["mixture"], self.mixture, self.config.save_dir)
 
     # -- teachers
 

@@ -26,6 +26,14 @@ class Voice(NamedTuple):
     weight: float
 
 
+class _Pupils(NamedTuple):
+    """What of a batch one live teacher is asked about."""
+
+    samples: Tensor  # (b,) int64, with rows
+    rows: Positions  # theirs
+    places: tuple[Tensor, ...]  # by domain, (n,) of its rows among them
+
+
 class Router:
     """A :class:`SignalSource` that asks every teacher about the rows of its own domains alone.
 
@@ -55,8 +63,12 @@ class Router:
         """
         domain = sample[DOMAIN]
         places = rows_by_domain(domain, rows, len(self.voices))
-        said = [self._live_signals(teacher, sample, rows, temperature) for teacher in self.live]
-        heard = {id(teacher): signals for teacher, signals in zip(self.live, said, strict=True)}
+        # who is asked what is settled first: a GPU that computes would have to be waited for
+        asked = [self._pupils(teacher, domain, rows) for teacher in self.live]
+        heard = {
+            id(teacher): _said(teacher, sample, pupils, temperature)
+            for teacher, pupils in zip(self.live, asked, strict=True)
+        }
         mixtures: list[Signal | None] = []
         for index, (voices, own) in enumerate(zip(self.voices, places, strict=True)):
             if not voices or not len(own):
@@ -72,30 +84,21 @@ class Router:
             mixtures.append(mix(signals, [voice.weight for voice in voices]))
         return tuple(mixtures)
 
-    def _live_signals(
-        self, teacher: LiveTeacher, sample: dict, rows: Positions, temperature: float
-    ) -> dict[int, HeadSignal]:
-        """What one teacher says in each of its domains that have rows in the batch."""
-        pupils = [
+    def _pupils(self, teacher: LiveTeacher, domain: Tensor, rows: Positions) -> _Pupils | None:
+        """Whom one teacher is asked about; None where no row of the batch is its own."""
+        taught_domains = [
             index
             for index, voices in enumerate(self.voices)
             if any(voice.source is teacher for voice in voices)
         ]
-        domain = sample[DOMAIN]
         with_rows = torch.zeros_like(domain, dtype=torch.bool)
         with_rows[rows.sample] = True
-        taught = torch.isin(domain, domain.new_tensor(pupils)) & with_rows
+        taught = torch.isin(domain, domain.new_tensor(taught_domains)) & with_rows
         samples = taught.nonzero().squeeze(1)
         if not len(samples):
-            return {}
+            return None
         rows = rows.among(samples)
-        signal = teacher.signal(_picked(sample, samples), rows, temperature)
-        by_domain = rows_by_domain(domain[samples], rows, len(self.voices))
-        return {
-            index: HeadSignal(signal.features[at], signal.weight, signal.bias)
-            for index, at in enumerate(by_domain)
-            if len(at)
-        }
+        return _Pupils(samples, rows, rows_by_domain(domain[samples], rows, len(self.voices)))
 
     def check_temperature(self, temperature: float) -> None:
         """MismatchError unless every teacher can speak at this temperature."""
@@ -121,6 +124,20 @@ class Router:
             if voices and (only is None or index in only)
         ]
         return "; ".join(parts)
+
+
+def _said(
+    teacher: LiveTeacher, sample: dict, pupils: _Pupils | None, temperature: float
+) -> dict[int, HeadSignal]:
+    """By domain, where it has rows that the teacher is asked about."""
+    if pupils is None:
+        return {}
+    signal = teacher.signal(_picked(sample, pupils.samples), pupils.rows, temperature)
+    return {
+        index: HeadSignal(signal.features[at], signal.weight, signal.bias)
+        for index, at in enumerate(pupils.places)
+        if len(at)
+    }
 
 
 def rows_by_domain(domain: Tensor, rows: Positions, domains: int) -> tuple[Tensor, ...]:

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fairseq_ki.objective.positions import Positions
+from fairseq_ki.objective.positions import Positions, carried
 from fairseq_ki.objective.signals import HeadSignal
 
 TOGETHER = "ki_together"  # the batch's key: (Together, its place there)
@@ -41,7 +41,8 @@ class Together:
     ) -> HeadSignal | None:
         """For the rows of one of them; None if it was given before.
 
-        Once only: fairseq keeps the first batch of a run, and would keep this memory with it.
+        Once only: fairseq may keep a batch of the run for its dummy updates, and would keep this
+        memory with it.
 
         Args:
             ask: the teacher, called at the first answer with all of them as one batch.
@@ -62,5 +63,5 @@ class Together:
                 parts = [each[key] for each in self.net_inputs]
                 if value.dim() == 2:
                     parts = [F.pad(x, (0, longest - x.size(1)), value=self.pad) for x in parts]
-                joined[key] = torch.cat(parts).to(device, non_blocking=True)
+                joined[key] = carried(torch.cat(parts), device)
         return joined

@@ -45,6 +45,14 @@ def test_a_resumed_epoch_goes_on():
     assert [int(sample["net_input"]["src_tokens"][0, 0]) for sample in epoch] == [6, 7, 8]
 
 
+def test_what_is_left_out_is_not_read():
+    taken = []
+    plain = iterator([batch(n) for n in range(5)])
+    plain._itr._plain = SimpleNamespace(take=taken.append)
+    plain.take(4)
+    assert taken == [4]
+
+
 def test_a_rank_without_a_batch():
     epoch = iterator([batch(0), {}])
     first, second = epoch

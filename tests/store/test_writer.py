@@ -222,6 +222,17 @@ def test_a_sample_with_too_many_rows_is_refused(synthetic, tmp_path):
             out.add(checksum, rows[:2])
 
 
+def test_rows_of_no_sample_are_refused(synthetic, tmp_path):
+    plan = synthetic.make_plan(synthetic.ENCODINGS["sampled"])
+    writer = StoreWriter(tmp_path, plan)
+    _, rows = synthetic.make_rows(plan, 0, 1, 0)
+    with writer.shard(writer.pending()[0]) as out:
+        with pytest.raises(StoreError, match=f"expected {len(rows) + 1} rows, found {len(rows)}"):
+            out.add_samples([7, 8], rows, [len(rows), 1])
+        for block in range(20):
+            out.add(block, rows)
+
+
 def test_other_settings_are_refused_while_unfinished(synthetic, tmp_path):
     synthetic.capture(tmp_path, synthetic.make_plan(synthetic.ENCODINGS["topk"]), 0, 2)
     before = contents(tmp_path)
