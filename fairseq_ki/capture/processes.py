@@ -21,9 +21,14 @@ from fairseq_ki.store import Manifest, Plan, StoreWriter
 MOST_WORKERS = 1024
 _POLL_SECONDS = 0.2
 
+# Each holds the teacher, so more are left to whoever knows how much memory there is.
+_MOST_UNASKED = 4
 
-def check_parallel(workers: int) -> None:
-    """Refuse numbers of processes that make no sense."""
+
+def check_parallel(workers: int | None) -> None:
+    """Refuse numbers of processes that make no sense; None leaves the number to us."""
+    if workers is None:
+        return
     if not 1 <= workers <= MOST_WORKERS:
         raise ValueError(f"--workers: expected 1 to {MOST_WORKERS}, found {workers}")
     if workers > 1 and launched_ranks() > 1:
@@ -31,6 +36,17 @@ def check_parallel(workers: int) -> None:
             f"--workers {workers}: torchrun started {launched_ranks()} processes already: "
             "expected 1; leave --workers out, or torchrun"
         )
+
+
+def default_workers(kind: str, shards: int) -> int:
+    """Processes for a capture whose user named no number, each with at least one shard.
+
+    On a CPU several with a thread each: reading, selecting and writing then scale as the forward
+    pass does, while one process's threads share that pass alone.
+    """
+    if kind == "cuda" or launched_ranks() > 1:
+        return 1
+    return max(1, min(torch.get_num_threads(), shards, _MOST_UNASKED))
 
 
 def device_of(kind: str, rank: int) -> str:

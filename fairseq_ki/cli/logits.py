@@ -75,8 +75,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             sub.add_argument(
                 "--workers",
                 type=int,
-                default=1,
-                help="processes on this machine, which share its threads or GPUs (default: 1)",
+                help="processes on this machine, which share its threads or GPUs (default: one "
+                "per thread, at most 4; one with --device cuda)",
             )
 
 
@@ -177,9 +177,10 @@ def _write(args: argparse.Namespace, rank: int = 0, world_size: int = 1) -> int:
     progress = (
         Progress("samples" if world_size == 1 else "samples of rank 0") if rank == 0 else None
     )
-    if args.workers > 1:
+    workers = args.workers or processes.default_workers(settings.device, plan.shard_count)
+    if workers > 1:
         del session  # the workers need its memory
-        manifest = processes.write_with_workers(args.out, settings, plan, args.workers, progress)
+        manifest = processes.write_with_workers(args.out, settings, plan, workers, progress)
     else:
         manifest = processes.write_here(args.out, session, plan, progress, rank, world_size)
     if manifest is None:

@@ -14,7 +14,7 @@ from fairseq_ki.teachers.inheritance import Inheritance
 logger = logging.getLogger(__name__)
 
 # tested to the ends; far below, the quotients of logits leave float32
-TEMPERATURES = (0.001, 1000.0)
+TEMPERATURES = (0.001, 10_000.0)
 
 
 @dataclass

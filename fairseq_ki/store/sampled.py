@@ -36,7 +36,7 @@ class Sampled(Encoding):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_int("draws", self.draws, 1, MAX_WIDTH)
-        check_within("tau", self.tau, 1e-3, 1e3)
+        check_within("tau", self.tau, 1e-3, 1e4)
         check_int("seed", self.seed, 0, (1 << 64) - 1)
         object.__setattr__(self, "tau", float(self.tau))
 

@@ -189,9 +189,19 @@ def test_impossible_numbers_of_workers(workers):
         processes.check_parallel(workers)
 
 
+def test_a_thread_each_is_the_default_on_a_cpu(monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    assert [processes.default_workers("cpu", shards) for shards in (1, 2, 3, 9)] == [1, 2, 3, 3]
+    assert processes.default_workers("cuda", 9) == 1
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 64)
+    assert processes.default_workers("cpu", 9) == 4
+
+
 def test_workers_under_torchrun_are_refused(monkeypatch):
     for name, value in (("RANK", 0), ("WORLD_SIZE", 2), ("MASTER_ADDR", "x"), ("MASTER_PORT", 1)):
         monkeypatch.setenv(name, str(value))
     with pytest.raises(ValueError, match="torchrun started 2 processes already"):
         processes.check_parallel(2)
     processes.check_parallel(1)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    assert processes.default_workers("cpu", 9) == 1
