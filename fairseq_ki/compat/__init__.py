@@ -18,6 +18,7 @@ from fairseq_ki.compat import (  # noqa: E402
     config_literals,
     cpu_ranks,
     finished_runs,
+    kernel_cache,
     loader_threads,
     numpy_names,
     precision,
@@ -129,6 +130,12 @@ PATCHES = (
         "clean exit in mid-epoch",
         "the thread that reads batches ahead can make the process abort when it exits",
         loader_threads.end_threads_before_exit,
+    ),
+    Patch(
+        "bounded cache of CPU kernels",
+        "the code of 1,024 shapes is kept by default, and batches whose rows vary fill that for "
+        "thousands of updates, as a leak would",
+        kernel_cache.bound_kernel_cache,
     ),
     Patch(
         "quiet start",

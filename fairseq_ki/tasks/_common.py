@@ -20,6 +20,7 @@ from fairseq_ki.tasks._mixture import MixtureMixin
 from fairseq_ki.tasks._options import (
     TEACHER_DTYPES,
     KITaskConfig,
+    check_counts,
     check_lengths,
     check_no_teacher_options,
     check_teacher_batches,
@@ -96,6 +97,7 @@ class KITaskMixin(LineageMixin, MixtureMixin, StoreMixin):
         self._trains = not from_checkpoint
         self.student_positions = model.max_positions()
         if self._trains:
+            check_counts(self.config)
             check_lengths(self.config, self.student_positions, self.causal)
             check_teacher_batches(self.config)
         if self.config.ki_mixture is not None and self._trains:

@@ -73,7 +73,7 @@ class KITaskConfig(FairseqDataclass):
             "(docs/mixtures.md); DATA then gives the dictionary alone"
         },
     )
-    # fairseq's own options, read to tell a resumed run from one that starts
+    # fairseq's own options: what tells a resumed run from one that starts
     save_dir: str = II("checkpoint.save_dir")
     restore_file: str = II("checkpoint.restore_file")
     continue_once: Optional[str] = II("checkpoint.continue_once")
@@ -83,6 +83,10 @@ class KITaskConfig(FairseqDataclass):
     no_save: bool = II("checkpoint.no_save")
     train_subset: str = II("dataset.train_subset")
     update_freq: list[int] = II("optimization.update_freq")
+    # and numbers that it does not look at
+    batch_size: Optional[int] = II("dataset.batch_size")
+    max_tokens: Optional[int] = II("dataset.max_tokens")
+    log_interval: int = II("common.log_interval")
 
 
 def plain(value):
@@ -123,11 +127,22 @@ def check_teacher_options(config: KITaskConfig, live: bool, mixture: bool) -> No
         raise ValueError("--ki-tail: expected a --ki-store that keeps the tail, found none")
 
 
+def check_counts(config: KITaskConfig) -> None:
+    """fairseq takes any number for these, and hangs or divides by it later."""
+    found = {
+        "--batch-size": config.batch_size,
+        "--max-tokens": config.max_tokens,
+        "--update-freq": min(config.update_freq),
+        "--log-interval": config.log_interval,
+    }
+    for option, value in found.items():
+        if value is not None and value < 1:
+            raise ValueError(f"{option}: expected at least 1, found {value}")
+
+
 def check_teacher_batches(config: KITaskConfig) -> None:
     """In any run: without a teacher the option would be forgotten too."""
     count, update_freq = config.ki_teacher_batches, list(config.update_freq)
-    if min(update_freq) < 1:
-        raise ValueError(f"--update-freq: expected at least 1, found {min(update_freq)}")
     if count < 1 or any(each % count for each in update_freq):
         # or the groups would fall otherwise after a resume, and the last digits with them
         raise ValueError(

@@ -51,10 +51,7 @@ class LongRun(threading.Thread):
     def __init__(self, kind: str, folder: Path, data: Path, minutes: float) -> None:
         super().__init__()
         folder.mkdir()
-        # The CPU's library for some layers (oneDNN) keeps the code of the last 1,024 shapes it was
-        # called with. The rows of a batch vary, with a mixture most, so that this fills for
-        # thousands of updates, as a leak would: without it, what grows is ours.
-        self.launcher = Launcher(folder, ONEDNN_PRIMITIVE_CACHE_CAPACITY="0")
+        self.launcher = Launcher(folder)
         # one shard: a reader opens shards as it needs them, and keeps up to 64 of them open
         kinds = materials(self.launcher, data, folder, samples_per_shard=10**6)
         self.gauge = folder / "gauge"

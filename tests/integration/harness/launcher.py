@@ -28,10 +28,9 @@ class Launcher:
 
     Args:
         folder: takes the logs.
-        environment: variables of the process, beside those of this one.
     """
 
-    def __init__(self, folder: Path, **environment: str) -> None:
+    def __init__(self, folder: Path) -> None:
         self.folder = Path(folder)
         self.count = 0
         self.process = subprocess.Popen(
@@ -43,7 +42,6 @@ class Launcher:
                 **os.environ,
                 "OMP_NUM_THREADS": "1",
                 "PYTHONPATH": f"{INTEGRATION}:{ROOT}",
-                **environment,
             },
         )
 
