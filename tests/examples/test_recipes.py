@@ -81,9 +81,11 @@ def test_fairseq_takes_every_option_of_every_example():
 def test_arms_of_topk_differ_in_their_teacher_alone(scale):
     found = jobs("topk", scale)
     alone = found["self"].spec.options
-    arms = ("live", "top10", "top50", "top100", "top1000", "draws")
+    arms = ("live", "top10", "top50", "top100", "top1000", "draws", "top10_tail")
     for arm in arms:
         options = found[arm].spec.options
+        assert options["ki-steps"] == found["live"].spec.options["ki-steps"]
+        assert bool(options.get("ki-tail")) == (arm == "top10_tail")
         assert {k: v for k, v in options.items() if not k.startswith("ki-")} == {
             k: v for k, v in alone.items() if not k.startswith("ki-")
         }
@@ -99,6 +101,7 @@ def test_arms_of_topk_differ_in_their_teacher_alone(scale):
         kept.append(command[2].split("--encoding ")[1].split(" --tokens")[0])
     assert kept == [
         "topk --k 10", "topk --k 50", "topk --k 100", "topk --k 1000", "sampled --draws 50",
+        "topk --k 10 --tail",
     ]  # fmt: skip
 
 
