@@ -8,6 +8,7 @@ verdict.
 import math
 import re
 from dataclasses import dataclass
+from itertools import pairwise
 
 from fairseq_ki.evaluation import cells
 from fairseq_ki.evaluation.cells import Cell
@@ -40,6 +41,12 @@ class Term:
     def show(self, value: float) -> str:
         """A value of it as text."""
         return self.cell.show(value) if self.cell else f"{value:g}"
+
+    def show_exactly(self, value: float) -> str:
+        """The same with two decimals."""
+        if self.cell is None:
+            return f"{value:g}"
+        return f"{100 * value:.2f} %" if self.cell.alone else f"{value:,.2f}"
 
 
 def parse_cells(text: str) -> list[Cell]:
@@ -131,6 +138,8 @@ def _judge(results: Results, finding: Finding) -> Judgement:
     verdict = HOLDS if holds == len(known) else NOT if holds == 0 else UNDECIDED
     spreads = [spread([values[i] for values in known.values()]) for i in range(len(terms))]
     shown = [with_range(s, term.show) for s, term in zip(spreads, terms)]
+    if any(a == b for a, b in pairwise(shown)):  # rounding hides what was compared
+        shown = [with_range(s, term.show_exactly) for s, term in zip(spreads, terms)]
     asked = shown[0] + "".join(f" {op} {text}" for op, text in zip(operators, shown[1:]))
     often = f" in {holds} of {len(known)} seeds" if len(known) > 1 else " (one seed)"
     return Judgement(

@@ -25,6 +25,7 @@ def test_verdicts(results):
     assert verdict(results, "teacher < self < ki").verdict == NOT
     assert verdict(results, "ki@50% <= 2 * teacher@50%").verdict == HOLDS
     assert verdict(results, "ki@50% <= 1.01 * teacher").verdict == NOT
+    assert "512.00 <= 512.05." in verdict(results, "ki@50% <= 1.0001 * ki@50%").sentence
     assert "Not measured." in verdict(results, "ki:f1 > self:f1").sentence
 
 
