@@ -39,6 +39,9 @@ def main(argv: list[str] | None = None) -> int:
     args = build_parser(argv).parse_args(argv)
     try:
         return args.run(args)
+    except KeyboardInterrupt:  # what was written stays, and verbs that resume go on from it
+        print(f"fairseq-ki {args.verb}: interrupted", file=sys.stderr)
+        return 130
     except (ValueError, OSError) as error:
         said = str(error)
     except RuntimeError as error:

@@ -252,3 +252,12 @@ def test_two_ranks_of_torchrun_write_one_store(data_bin, teacher, store, tmp_pat
     assert {p.name: p.read_bytes() for p in (tmp_path / "s").iterdir()} == {
         p.name: p.read_bytes() for p in store.iterdir()
     }
+
+
+def test_an_interrupt_ends_in_one_line(monkeypatch, capsys):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Manifest, "load", interrupted)
+    assert main(["logits", "info", "store"]) == 130
+    assert capsys.readouterr().err == "fairseq-ki logits: interrupted\n"
