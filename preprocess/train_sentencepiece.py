@@ -87,7 +87,8 @@ def train(
             unk_id=3,
             minloglevel=2,
         )
-    except (RuntimeError, OSError, ValueError) as error:
+    except (RuntimeError, OSError, ValueError, SyntaxError) as error:
+        # SyntaxError: how sentencepiece 0.2.0 says that an option is out of range
         message = str(error).rpartition("] ")[2].rstrip(". ") or "nothing"
         raise Refusal(
             f"text that gives {vocab_size} pieces ({model_type})",
