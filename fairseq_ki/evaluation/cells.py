@@ -3,6 +3,7 @@
 ki              validation PPL at the end of the run
 ki@32%          after 32 % of its updates (linear in the loss between validations)
 ki@guidance     at the end of teacher guidance
+self@guidance:ki  where ki's guidance ends
 ki@cost:self    where it has cost as many FLOPs as the arm ``self`` in all
 ki:f1           a number that a command measured, or a column of the validation log
 ki~self         updates that ki saves against self, at the end of guidance
@@ -12,15 +13,16 @@ import math
 import re
 from dataclasses import dataclass
 
+from fairseq_ki.evaluation.logs import interpolate
 from fairseq_ki.evaluation.results import Results, Run
-from fairseq_ki.evaluation.savings import Spread, perplexity, saving, spread
+from fairseq_ki.evaluation.savings import Spread, saving, spread
 from fairseq_ki.evaluation.tables import percent, ppl
 
-GUIDANCE, COST = "guidance", "cost:"
+GUIDANCE, COST = "guidance", "cost"
 _NAME = r"[A-Za-z][\w-]*"
 _CELL = re.compile(
     rf"(?P<arm>{_NAME})(?:~(?P<alone>{_NAME})|:(?P<metric>[\w.-]+)"
-    rf"|@(?P<point>\d+(?:\.\d+)?%|guidance|cost:{_NAME}))?"
+    rf"|@(?P<point>\d+(?:\.\d+)?%|{GUIDANCE}|{GUIDANCE}:{_NAME}|{COST}:{_NAME}))?"
 )
 
 
@@ -36,8 +38,12 @@ class Cell:
     @property
     def arms(self) -> set[str]:
         """Every arm that it names."""
-        other = self.point.removeprefix(COST) if self.point.startswith(COST) else ""
-        return {name for name in (self.arm, self.alone, other) if name}
+        return {name for name in (self.arm, self.alone, self.other) if name}
+
+    @property
+    def other(self) -> str:
+        """The arm that says where to look; empty where it is the arm itself."""
+        return self.point.partition(":")[2]
 
     def show(self, value: float) -> str:
         """A value of this cell as text."""
@@ -65,27 +71,40 @@ def seeds_of(results: Results, cell: Cell) -> list[int]:
     return [run.seed for run in results.arm(cell.arm)]
 
 
-def value(results: Results, cell: Cell, seed: int) -> float:
-    """The number for a seed, or of the only run of an arm with its own seed; nan if unknown."""
+@dataclass(frozen=True)
+class Value:
+    """A number, or with ``bound`` one that it is at least."""
+
+    number: float
+    bound: bool = False
+
+
+def value(results: Results, cell: Cell, seed: int) -> Value:
+    """For a seed, or of the only run of an arm with its own seed; nan if unknown."""
     run = _run(results, cell.arm, seed)
     if run is None:
-        return math.nan
+        return Value(math.nan)
     if cell.alone:
         return _saved(run, _run(results, cell.alone, seed))
+    return Value(_number(run, cell, _run(results, cell.other or cell.arm, seed)))
+
+
+def _number(run: Run, cell: Cell, other: Run | None) -> float:
     if cell.metric:
         return run.metrics.get(cell.metric, (run.valid.get(cell.metric) or [math.nan])[-1])
     if not cell.point:
         return run.ppl(run.updates) if run.curve else run.metrics.get("ppl", math.nan)
-    if cell.point == GUIDANCE:
-        return run.ppl(run.guidance) if run.guidance else math.nan
+    if cell.point.startswith(GUIDANCE):
+        return run.ppl(other.guidance) if other and other.guidance else math.nan
     if cell.point.startswith(COST):
-        return _ppl_at_cost(run, _run(results, cell.point.removeprefix(COST), seed))
+        return _ppl_at_cost(run, other)
     return run.ppl(run.updates * float(cell.point.removesuffix("%")) / 100)
 
 
 def over_seeds(results: Results, cell: Cell) -> Spread | None:
     """Mean and range; None where nothing is known."""
-    return spread([value(results, cell, seed) for seed in seeds_of(results, cell)])
+    values = [value(results, cell, seed) for seed in seeds_of(results, cell)]
+    return spread([v.number for v in values], [v.bound for v in values])
 
 
 def _run(results: Results, arm: str, seed: int) -> Run | None:
@@ -94,13 +113,14 @@ def _run(results: Results, arm: str, seed: int) -> Run | None:
     return runs.get(seed, only)
 
 
-def _saved(run: Run, alone: Run | None) -> float:
+def _saved(run: Run, alone: Run | None) -> Value:
     if alone is None or run.curve is None or alone.curve is None:
-        return math.nan
+        return Value(math.nan)
     try:
-        return saving(run.curve, alone.curve, run.guidance or run.updates).updates
+        saved = saving(run.curve, alone.curve, run.guidance or run.updates)
     except ValueError:  # no finite validation there
-        return math.nan
+        return Value(math.nan)
+    return Value(saved.updates, bound=not saved.reached)
 
 
 def _ppl_at_cost(run: Run, other: Run | None) -> float:
@@ -108,10 +128,9 @@ def _ppl_at_cost(run: Run, other: Run | None) -> float:
     if other is None or run.curve is None:
         return math.nan
     limit = other.cost(other.updates)
-    low, high = 0.0, float(run.updates)
-    if math.isnan(limit) or run.cost(high) <= limit:
-        return run.ppl(high) if not math.isnan(limit) else math.nan
-    for _ in range(60):  # the cost grows with the updates
-        middle = (low + high) / 2
-        low, high = (middle, high) if run.cost(middle) <= limit else (low, middle)
-    return perplexity(run.curve.loss_at(low))
+    # linear between the updates at which a teacher is let go
+    bends = sorted({0, run.updates, *(t.updates for t in run.teachers if t.updates < run.updates)})
+    costs = [(run.cost(bend), float(bend)) for bend in bends]
+    if math.isnan(limit) or any(math.isnan(cost) for cost, _ in costs):
+        return math.nan
+    return run.ppl(interpolate(costs, limit))

@@ -6,12 +6,13 @@ verdict.
 """
 
 import math
+import operator
 import re
 from dataclasses import dataclass
 from itertools import pairwise
 
 from fairseq_ki.evaluation import cells
-from fairseq_ki.evaluation.cells import Cell
+from fairseq_ki.evaluation.cells import Cell, Value
 from fairseq_ki.evaluation.results import Results
 from fairseq_ki.evaluation.savings import spread
 from fairseq_ki.evaluation.specs import Finding, TableSpec
@@ -19,12 +20,7 @@ from fairseq_ki.evaluation.tables import PAPER_ROW, UNKNOWN, Table, with_range
 
 BOTH = " / "  # two cells in one, as the paper prints F1/PPL
 _OPERATOR = re.compile(r"\s(<=|>=|<|>)\s")
-_COMPARE = {
-    "<": lambda a, b: a < b,
-    "<=": lambda a, b: a <= b,
-    ">": lambda a, b: a > b,
-    ">=": lambda a, b: a >= b,
-}
+_COMPARE = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
 
 
 @dataclass(frozen=True)
@@ -34,9 +30,12 @@ class Term:
     factor: float
     cell: Cell | None
 
-    def value(self, results: Results, seed: int) -> float:
+    def value(self, results: Results, seed: int) -> Value:
         """For one seed."""
-        return self.factor * (cells.value(results, self.cell, seed) if self.cell else 1.0)
+        if self.cell is None:
+            return Value(self.factor)
+        found = cells.value(results, self.cell, seed)
+        return Value(self.factor * found.number, found.bound)
 
     def show(self, value: float) -> str:
         """A value of it as text."""
@@ -127,16 +126,26 @@ def _judge(results: Results, finding: Finding) -> Judgement:
     ] or sorted({s for t in terms if t.cell for s in cells.seeds_of(results, t.cell)})
     known = {seed: [term.value(results, seed) for term in terms] for seed in seeds}
     known = {
-        seed: values for seed, values in known.items() if not any(math.isnan(v) for v in values)
+        seed: values
+        for seed, values in known.items()
+        if not any(math.isnan(v.number) for v in values)
     }
     if not known:
         return Judgement(finding.claim, UNKNOWN_YET, "Not measured.")
-    holds = sum(
-        all(_COMPARE[op](a, b) for op, a, b in zip(operators, values, values[1:]))
-        for values in known.values()
-    )
-    verdict = HOLDS if holds == len(known) else NOT if holds == 0 else UNDECIDED
-    spreads = [spread([values[i] for values in known.values()]) for i in range(len(terms))]
+    judged_by_seed = [_true(operators, values) for values in known.values()]
+    holds = judged_by_seed.count(True)
+    verdict = UNDECIDED
+    if holds == len(known):
+        verdict = HOLDS
+    elif judged_by_seed.count(False) == len(known):
+        verdict = NOT
+    spreads = [
+        spread(
+            [values[i].number for values in known.values()],
+            [values[i].bound for values in known.values()],
+        )
+        for i in range(len(terms))
+    ]
     shown = [with_range(s, term.show) for s, term in zip(spreads, terms)]
     if any(a == b for a, b in pairwise(shown)):  # rounding hides what was compared
         shown = [with_range(s, term.show_exactly) for s, term in zip(spreads, terms)]
@@ -145,3 +154,23 @@ def _judge(results: Results, finding: Finding) -> Judgement:
     return Judgement(
         finding.claim, verdict, f"{verdict.capitalize()} at this size{often}. Asked: {asked}."
     )
+
+
+def _true(operators: list[str], values: list[Value]) -> bool | None:
+    """Whether the chain holds for one seed; None where a bound leaves it open."""
+    links = [_compared(op, a, b) for op, a, b in zip(operators, values, values[1:])]
+    if False in links:
+        return False
+    return None if None in links else True
+
+
+def _compared(op: str, a: Value, b: Value) -> bool | None:
+    """``a op b``; of a bound it is known only that the number is no smaller."""
+    found = _COMPARE[op](a.number, b.number)
+    if not (a.bound or b.bound):
+        return found
+    smaller, larger = (a, b) if op.startswith("<") else (b, a)
+    if smaller.bound and larger.bound:
+        return None
+    # a larger side that may grow confirms, a smaller one that may grow refutes
+    return found if found == larger.bound else None

@@ -2,12 +2,13 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fairseq_ki.evaluation.picture import SERIES, Colours, Picture
 from fairseq_ki.evaluation.results import Results, Run
 from fairseq_ki.evaluation.savings import Saving
-from fairseq_ki.evaluation.summary import Compared, label
+from fairseq_ki.evaluation.summary import Compared, label, uneven_load
 from fairseq_ki.evaluation.tables import flops_unit
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ def pictures(results: Results, compared: list[Compared]) -> list[Picture]:
     """Every picture that the results have data for."""
     if not any(run.curve for run in results.runs):
         return []
+    uneven = uneven_load(results)
     found = [
         Picture(
             "updates",
@@ -44,7 +46,7 @@ def pictures(results: Results, compared: list[Compared]) -> list[Picture]:
             Picture(
                 "wall",
                 "Validation PPL against wall time",
-                "As fairseq's clock ran on this machine, validation included.",
+                f"As fairseq's clock ran on this machine, validation included. {uneven}".strip(),
                 lambda ax, c: _draw_curves(
                     ax, c, results, lambda r, u: r.seconds(u) / 60, "minutes"
                 ),
@@ -61,16 +63,18 @@ def pictures(results: Results, compared: list[Compared]) -> list[Picture]:
             )
         )
     if compared:
+        bars = _bars(results, compared)
         found.append(
             Picture(
                 "savings",
                 "Saved at equal validation PPL",
                 "One mark per seed, a bar at the mean; an arrow is a lower bound, because "
                 "self-learning never reached that PPL.",
-                lambda ax, c: _draw_savings(ax, c, results, compared),
+                lambda ax, c: _draw_savings(ax, c, results, bars),
+                height=1.1 + 0.4 * max(6, len(bars)),
             )
         )
-    return [p for p in found if any(r.curve for r in results.runs)]
+    return found
 
 
 def _arms(results: Results) -> list[tuple[str, list[Run], int]]:
@@ -181,11 +185,15 @@ def _legend(ax: "Axes") -> None:
 
 
 def _draw_rate(ax: "Axes", colours: Colours, results: Results) -> None:
+    drawn: dict[tuple, tuple[int, list[str]]] = {}
     for arm, runs, i in _arms(results):
         rates = runs[0].train.get("ki_rate", [])  # a schedule is the same for all seeds
         if any(rate > 0 for rate in rates):
-            x = runs[0].train["updates"]
-            ax.plot(x, rates, color=colours.series[i], linewidth=1.8, label=label(results, arm))
+            curve = (tuple(runs[0].train["updates"]), tuple(rates))
+            drawn.setdefault(curve, (i, []))[1].append(label(results, arm))
+    for (x, rates), (i, names) in drawn.items():
+        others = f" and {len(names) - 1} more" if len(names) > 1 else ""
+        ax.plot(x, rates, color=colours.series[i], linewidth=1.8, label=names[0] + others)
     ax.set_ylim(-0.03, 1.05)
     ax.set_ylabel("rate")
     _plain_x(ax, "updates")
@@ -199,40 +207,62 @@ MEASURES: tuple[tuple[str, Callable[[Saving], float]], ...] = (
 )
 
 
-MOST_BARS = 12  # that stay readable
+MOST_BARS = 12  # before the paper's measure stands alone; the table has all
 
 
-def _draw_savings(ax: "Axes", colours: Colours, results: Results, compared: list[Compared]) -> None:
-    names: list[str] = []
-    arms = {arm: i for arm, _, i in _arms(results)}
+@dataclass(frozen=True)
+class _Bar:
+    """One line of the picture of savings: (share, whether it was reached) for every seed."""
+
+    arm: str
+    name: str
+    shares: list[tuple[float, bool]]
+
+
+def _bars(results: Results, compared: list[Compared]) -> list[_Bar]:
     several = len({row.comparison.inherited for row in compared}) > 1
     shown, measures = compared, MEASURES
-    if len(compared) * len(MEASURES) > MOST_BARS:  # the paper's measure alone; the table has all
+    if len(compared) * len(MEASURES) > MOST_BARS:
         measures = MEASURES[:1]
         # at the end of guidance, or at the end where there was none
         shown = list({id(row.comparison): row for row in reversed(compared)}.values())[::-1]
-    small = 7 if len(shown) * len(measures) > MOST_BARS else 9
+    points = {row.point for row in shown}
+    bars = []
     for row in shown:
-        who = f"{label(results, row.comparison.inherited)}, " if several else ""
-        colour = colours.series[arms.get(row.comparison.inherited, 0)]
+        arm = row.comparison.inherited
+        who = [label(results, arm)] if several else []
+        where = [row.point] if len(points) > 1 or not several else []
         for measure, value in measures:
-            known = [(value(s), s.reached) for s in row.savings if not math.isnan(value(s))]
-            if not known:
-                continue
-            y = -len(names)
-            names.append(f"{who}{row.point}:\n{measure}" if measures == MEASURES else who[:-2])
-            for share, reached in known:
-                marker = "o" if reached else ">"
-                ax.plot([100 * share], [y], marker, color=colour, markersize=7, alpha=0.75)
-            mean = 100 * _mean([share for share, _ in known])
-            ax.plot([mean, mean], [y - 0.3, y + 0.3], color=colours.ink, linewidth=2)
-    for saved in {row.comparison.paper["saving"] for row in compared if row.comparison.paper}:
+            what = [measure] if len(measures) > 1 else []
+            shares = [(value(s), s.reached) for s in row.savings if not math.isnan(value(s))]
+            if shares:
+                bars.append(_Bar(arm, _in_two_lines([*who, *where, *what]), shares))
+    return bars
+
+
+def _in_two_lines(parts: list[str]) -> str:
+    """What a bar is called: the last part on a line of its own."""
+    return ", ".join(parts[:-1]) + (",\n" if parts[:-1] else "") + parts[-1]
+
+
+def _draw_savings(ax: "Axes", colours: Colours, results: Results, bars: list[_Bar]) -> None:
+    arms = {arm: i for arm, _, i in _arms(results)}
+    for line, bar in enumerate(bars):
+        colour = colours.series[arms[bar.arm]] if bar.arm in arms else colours.ink
+        for share, reached in bar.shares:
+            marker = "o" if reached else ">"
+            ax.plot([100 * share], [-line], marker, color=colour, markersize=7, alpha=0.75)
+        mean = 100 * _mean([share for share, _ in bar.shares])
+        ax.plot([mean, mean], [-line - 0.3, -line + 0.3], color=colours.ink, linewidth=2)
+    for saved in {c.paper["saving"] for c in results.comparisons if c.paper}:
         ax.axvline(100 * saved, color=colours.ink, linewidth=1, linestyle="--")
         text = f"the paper: {100 * saved:g} % of updates "
         ax.annotate(text, (100 * saved, 0.5), fontsize=9, ha="right", va="bottom")
     ax.axvline(0, color=colours.ink, linewidth=0.8)
-    ax.set_yticks([-i for i in range(len(names))], names, fontsize=small)
-    ax.set_ylim(-len(names) + 0.4, 1.0)
+    ax.set_yticks([-i for i in range(len(bars))], [bar.name for bar in bars], fontsize=9)
+    ax.set_ylim(-len(bars) + 0.4, 1.0)
+    low, high = ax.get_xlim()
+    ax.set_xlim(min(low, -1), max(high, 1))  # where all is nought
     _plain_x(ax, "per cent saved")
 
 

@@ -29,14 +29,16 @@ p { max-width: 48rem; margin: .6rem 0 }
 .finding { border-left: 4px solid var(--series-1); padding: .1rem 0 .1rem .9rem }
 .warning { border: 2px solid var(--series-4); border-radius: .4rem; padding: .6rem .9rem;
   font-weight: 600 }
-.scroll { overflow-x: auto; border: 1px solid var(--grid); border-radius: .4rem }
+.scroll { overflow-x: auto; border: 1px solid var(--grid); border-radius: .4rem;
+  background: linear-gradient(to left, var(--page) 40%, transparent) right / 3rem 100% no-repeat
+  local, linear-gradient(to left, var(--quiet), transparent) right / .8rem 100% no-repeat scroll }
 table { border-collapse: collapse; width: 100%; font-size: .9rem;
   font-variant-numeric: tabular-nums }
 th, td { padding: .45rem .7rem; text-align: right; white-space: nowrap;
   border-bottom: 1px solid var(--grid) }
 thead th { vertical-align: bottom; white-space: normal; min-width: 5rem; color: var(--quiet);
   font-weight: 600 }
-td:last-child { white-space: normal; min-width: 9rem }
+td.text { white-space: normal; min-width: 9rem }
 td small { display: block; color: var(--quiet); font-size: .8em }
 tr.paper > * { color: var(--quiet); font-weight: normal; font-style: italic }
 tbody tr:last-child > * { border-bottom: 0 }

@@ -38,6 +38,7 @@ class Picture:
     title: str
     caption: str
     draw: Callable[["Axes", "Colours"], None]
+    height: float = SIZE[1]
 
     def svg(self, section: int = 0) -> str:
         """An ``<svg>`` element without size, in CSS variables --ink, --grid, --series-N.
@@ -73,6 +74,7 @@ class Picture:
             "font.family": "sans-serif",
             "font.sans-serif": ["DejaVu Sans"],
             "font.size": 10,
+            "text.parse_math": False,  # labels are the user's, and may hold a $
             "axes.edgecolor": colours.grid,
             "axes.labelcolor": ink,
             "axes.spines.top": False,
@@ -87,7 +89,7 @@ class Picture:
         }
         buffer = io.BytesIO()
         with matplotlib.rc_context(style):
-            figure = Figure(figsize=SIZE, layout="constrained")
+            figure = Figure(figsize=(SIZE[0], self.height), layout="constrained")
             self.draw(figure.add_subplot(), colours)
             figure.savefig(
                 buffer,

@@ -36,7 +36,8 @@ TRAIN_COLUMNS = (
     "ki_teacher_share",
 )
 VALID_COLUMNS = ("updates", "loss", "ppl", "wall")
-DOMAIN_PPL = "_ppl"  # of one domain of a mixture, NAME_ppl
+# of one domain of a mixture; the teacher's perplexity has no loss beside it
+DOMAIN_LOSS, DOMAIN_PPL = "_loss", "_ppl"
 
 
 @dataclass
@@ -91,10 +92,17 @@ class Run:
 
     @property
     def curve(self) -> Curve | None:
-        """The validation curve; None for a run without validation."""
+        """The validation curve; None for a run without validation.
+
+        From the perplexities, of which fairseq logs more digits than of the losses.
+        """
         if not self.valid.get("updates"):
             return None
-        return Curve(tuple(int(u) for u in self.valid["updates"]), tuple(self.valid["loss"]))
+        losses = [
+            math.log2(ppl) if 0 < ppl < math.inf else loss
+            for ppl, loss in zip(self.valid.get("ppl", self.valid["loss"]), self.valid["loss"])
+        ]
+        return Curve(tuple(int(u) for u in self.valid["updates"]), tuple(losses))
 
     @property
     def updates(self) -> int:
@@ -104,18 +112,15 @@ class Run:
 
     @property
     def guidance(self) -> int:
-        """Updates in which a teacher was consulted; 0 without one."""
-        return max((t.updates for t in self.teachers), default=0)
+        """Updates in which a teacher was consulted; 0 without one.
+
+        From the log where no teacher is known, such as with a store that was there before.
+        """
+        return max((t.updates for t in self.teachers), default=guidance_end(self.train, None))
 
     def ppl(self, updates: float) -> float:
         """Validation PPL at an update, between validations linear in the loss; nan beyond."""
-        if not self.valid.get("updates"):
-            return math.nan
-        for known, ppl in zip(self.valid["updates"], self.valid["ppl"]):
-            if known == updates:
-                return ppl
-        loss = self.curve.loss_at(updates) if self.curve else math.nan
-        return perplexity(loss)
+        return perplexity(self.curve.loss_at(updates)) if self.curve else math.nan
 
     def cost(self, updates: float) -> float:
         """FLOPs until an update, with the teachers' forward passes; nan where unknown."""
@@ -206,7 +211,10 @@ def run_curves(log: TrainingLog) -> tuple[dict, dict]:
         {
             name: column
             for name, column in columns.items()
-            if name in VALID_COLUMNS or name.endswith(DOMAIN_PPL)
+            if name in VALID_COLUMNS
+            or (
+                name.endswith(DOMAIN_PPL) and name.removesuffix(DOMAIN_PPL) + DOMAIN_LOSS in columns
+            )
         },
         {name: train[name] for name in TRAIN_COLUMNS if name in train},
     )

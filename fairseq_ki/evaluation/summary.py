@@ -214,8 +214,8 @@ def cost_table(results: Results) -> Table:
             "teacher's share of it",
         ],
         note="FLOPs are counted from sizes (forward and backward of the run, forward of its "
-        "teachers while they are consulted); wall time is fairseq's, validation and "
-        "checkpoints included.",
+        "teachers while they are consulted, in a capture or live); wall time is fairseq's, "
+        f"validation and checkpoints included. {uneven_load(results)}".strip(),
     )
     for arm in results.arms:
         runs = results.arm(arm)
@@ -235,6 +235,25 @@ def cost_table(results: Results) -> Table:
             ]
         )
     return table
+
+
+UNEVEN = 1.5  # of the fastest to the slowest run, in FLOPs a second
+
+
+def uneven_load(results: Results) -> str:
+    """A sentence where the wall times of the students do not compare; empty otherwise."""
+    paces = [
+        run.cost(run.updates) / run.wall_seconds
+        for run in results.runs
+        if run.flops and run.role != "teacher" and run.wall_seconds > 0
+    ]
+    paces = [pace for pace in paces if pace > 0]
+    if not paces or max(paces) <= UNEVEN * min(paces):
+        return ""
+    return (
+        f"Wall times compare badly: these runs did between {flops(min(paces))} and "
+        f"{flops(max(paces))} a second; they differ in size, or the machine had other work."
+    )
 
 
 def _pace(run: Run) -> float:

@@ -11,6 +11,7 @@ from fairseq_ki.evaluation.savings import Spread
 
 UNKNOWN = "–"
 PAPER_ROW = "the paper"  # the label of a row that was not measured here
+MOST_IN_A_LINE = 24  # characters of a cell on the page
 _RANGE = re.compile(r" \[[^\]]*\]")
 
 
@@ -52,7 +53,7 @@ class Table:
         head = "".join(f'<th scope="col">{html.escape(c)}</th>' for c in self.columns)
         rows = "".join(
             f'<tr{_class(row)}><th scope="row">{html.escape(row[0])}</th>'
-            + "".join(f"<td>{_two_lines(cell)}</td>" for cell in row[1:])
+            + "".join(map(_cell, row[1:]))
             + "</tr>\n"
             for row in self.rows
         )
@@ -67,6 +68,12 @@ class Table:
 
 def _class(row: list[str]) -> str:
     return ' class="paper"' if row[0] == PAPER_ROW else ""
+
+
+def _cell(cell: str) -> str:
+    """A cell; one of words may be broken into lines."""
+    words = ' class="text"' if len(_RANGE.sub("", cell)) > MOST_IN_A_LINE else ""
+    return f"<td{words}>{_two_lines(cell)}</td>"
 
 
 def _two_lines(cell: str) -> str:

@@ -11,6 +11,7 @@ findings:
 
 from typing import Any
 
+from fairseq_ki.evaluation.cells import Cell
 from fairseq_ki.evaluation.claims import parse_cells, parse_rule
 from fairseq_ki.experiments.recipe_file import RecipeFile
 
@@ -44,17 +45,43 @@ def checked_tables(source: RecipeFile, tables: list, runs: set[str]) -> list[dic
     return checked
 
 
+def joined(findings: list, general: list, runs: set[str]) -> list:
+    """A scale's findings, then those of the recipe that it does not replace.
+
+    ``general`` ones stay at a scale that has their runs, and does not make their claim or judge by
+    their rule itself.
+    """
+    said = {str(f.get(key)) for f in findings if isinstance(f, dict) for key in _FINDING}
+    return [
+        *findings,
+        *(
+            f
+            for f in general
+            if not (isinstance(f, dict) and said & {f.get("claim"), f.get("rule")})
+            and not _arms(f) - runs
+        ),
+    ]
+
+
+def _arms(finding: Any) -> set[str]:
+    """What a rule names; nothing of one that is still to be refused."""
+    try:
+        return {arm for cell in _cells(finding["rule"]) for arm in cell.arms}
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return set()
+
+
+def _cells(rule: str) -> list[Cell]:
+    return [term.cell for term in parse_rule(rule)[0] if term.cell]
+
+
 def checked_findings(source: RecipeFile, findings: list, runs: set[str]) -> list[dict[str, Any]]:
     """The findings, their rules understood."""
     checked = []
     for i, finding in enumerate(findings):
         where = ("findings", i)
         finding = source.mapping(finding, _FINDING, where, ("claim", "rule"))
-
-        def cells_of(rule: str):
-            return [term.cell for term in parse_rule(rule)[0] if term.cell]
-
-        _known(source, cells_of, finding["rule"], runs, (*where, "rule"))
+        _known(source, _cells, finding["rule"], runs, (*where, "rule"))
         checked.append({**finding, "claim": " ".join(finding["claim"].split())})
     return checked
 

@@ -78,7 +78,9 @@ def run_experiment(
         results.corpus = _corpora(jobs[:number], fingerprint)
         results.report_updates = list(recipe.report_updates) or report_updates(results)
         for run in results.runs:
-            run.ppl_at = {str(u): run.ppl(u) for u in results.report_updates if u <= run.updates}
+            run.ppl_at = {
+                str(u): round(run.ppl(u), 3) for u in results.report_updates if u <= run.updates
+            }
         results_json.save(results, out / RESULTS)
     print("\n" + as_text(results) + "\n")
     try:

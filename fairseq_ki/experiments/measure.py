@@ -15,10 +15,10 @@ import torch
 from fairseq_ki.evaluation import flops
 from fairseq_ki.evaluation.logs import read_log
 from fairseq_ki.evaluation.report import evenly
-from fairseq_ki.evaluation.results import Flops, Results, Run, Teacher, guidance_end, run_curves
-from fairseq_ki.experiments.mixture import share_of_rows
+from fairseq_ki.evaluation.results import Flops, Results, Run, run_curves
 from fairseq_ki.experiments.plan import Job
 from fairseq_ki.experiments.run_specs import EVALUATE, TRAIN
+from fairseq_ki.experiments.teacher_costs import teachers_of
 
 # the distributions that bring `import fairseq`
 _FAIRSEQ = ("ve-fairseq", "fairseq", "fairseq-fixed")
@@ -62,25 +62,8 @@ def measured(job: Job, before: list[Run], seconds: float, out: Path) -> Run:
             sizes=dataclasses.asdict(sizes),
             batch=dataclasses.asdict(batch),
         )
-        run.teachers = [_teacher(job, run, name, batch, before) for name in job.spec.teachers]
+        run.teachers = teachers_of(job, run, batch, before)
     return run
-
-
-def _teacher(job: Job, run: Run, name: str, batch: flops.Batch, before: list[Run]) -> Teacher:
-    """One teacher's part in a run: its forward passes on the run's own batches."""
-    its_job = job.needs[name]
-    teacher = next(r for r in before if (r.name, r.seed) == (name, its_job.seed))
-    steps = job.spec.options.get("ki-steps")
-    sizes = flops.Sizes(**teacher.flops.sizes) if teacher.flops else None
-    asked = share_of_rows(job.files, str(its_job.folder))
-    return Teacher(
-        run=name,
-        seed=teacher.seed,
-        updates=guidance_end(run.train, int(steps) if steps else None),
-        forward_flops=asked * flops.teacher_flops(sizes, batch) if sizes else math.nan,
-        training_flops=teacher.cost(teacher.updates) + teacher.teacher_training,
-        valid_ppl=teacher.ppl(teacher.updates),
-    )
 
 
 def _evaluated(log: Path) -> dict[str, float]:

@@ -16,6 +16,7 @@ from fairseq_ki.experiments.run_specs import COMMAND, EVALUATE, PLACEHOLDER, SHA
 
 USER_DIR = Path(fairseq_ki.__file__).resolve().parent
 LOG_FILE = "train.log"
+UPDATES = "updates."  # {updates.400}
 # an evaluation takes all else from the checkpoint, masks included; the mixture may be gone
 _EVALUATION = ["--batch-size", "16", "--required-batch-size-multiple", "1"]
 _EVALUATION += ["--num-workers", "1", "--log-format", "json"]
@@ -107,7 +108,13 @@ def _job(
             return [fill(item) for item in value]
         if not isinstance(value, str):
             return value
-        return PLACEHOLDER.sub(lambda match: values.get(match[1], match[0]), value)
+        return PLACEHOLDER.sub(lambda match: filled(match[1], match[0]), value)
+
+    def filled(name: str, as_written: str) -> str:
+        if name.startswith(UPDATES):  # a number of updates, in a shortened experiment too
+            shorter = train_options.shorter(int(name.removeprefix(UPDATES)), recipe.shortened)
+            return str(shorter)
+        return values.get(name, as_written)
 
     main_data = fill(recipe.data)
     values["corpora"] = str(Path(main_data.split(":")[0]).parent)

@@ -21,13 +21,15 @@
     findings: [...]
     scales:
       paper: {common: ...}          # merged over all of the above by --scale paper; a scale
-                                    # may itself have ``extends: other-scale``
+                                    # may itself have ``extends: other-scale``. Its findings join
+                                    # the recipe's, in whose place they stand by claim or rule
 
 A value of ``true`` is a bare flag, ``null`` or ``false`` takes an inherited option away, a list
 gives several values; a run that is ``null`` is left out. ``{out}``, ``{data}``, ``{corpora}`` (the
-folder in which data is), ``{seed}``, ``{folder}`` (the run's own) and ``{runs.NAME}`` (the folder
-of another run, of the same seed) are filled in. ``for`` writes one entry for many values: see
-experiments/repetition.py. docs/experiments.md has all keys of a run.
+folder in which data is), ``{seed}``, ``{folder}`` (the run's own), ``{runs.NAME}`` (the folder of
+another run, of the same seed) and ``{updates.N}`` (N, divided by what --shorten says) are filled
+in. ``for`` writes one entry for many values: see experiments/repetition.py. docs/experiments.md has
+all keys of a run.
 """
 
 from dataclasses import dataclass
@@ -35,7 +37,7 @@ from pathlib import Path
 from typing import Any
 
 from fairseq_ki.experiments import options as train_options
-from fairseq_ki.experiments.claims import checked_findings, checked_tables
+from fairseq_ki.experiments.claims import checked_findings, checked_tables, joined
 from fairseq_ki.experiments.recipe_file import RecipeFile, merged
 from fairseq_ki.experiments.repetition import repeated
 from fairseq_ki.experiments.run_specs import TRAIN, RunSpec, RunSpecs
@@ -103,14 +105,16 @@ def load(path: Path, scale: str = "", shorten: float = 1.0, data: str | None = N
     top = source.mapping(source.data, _RECIPE, (), ("name", "data", "runs"))
     scales = top.pop("scales", {})
     left_out = {name for name, run in top["runs"].items() if run is None}
+    general = top.get("findings", []) if scale else []
     if scale:
         if scale not in scales:
             source.refuse(("scales",), f"a scale among {sorted(scales)}", repr(scale))
-        top = merged(top, _scale(source, scales, scale))
+        top = merged({**top, "findings": []}, _scale(source, scales, scale))
     top["runs"] = {
         name: run for name, run in top["runs"].items() if run is not None and name not in left_out
     }
     top = repeated(source, top)
+    general = repeated(source, general, ("findings",))
     top["data"] = data or top["data"]
     runs = RunSpecs(source, top, shorten).in_order()
     names = {run.name for run in runs}
@@ -130,7 +134,9 @@ def load(path: Path, scale: str = "", shorten: float = 1.0, data: str | None = N
         compare=tuple(_comparisons(source, top, trained)),
         curves=tuple(_curves(source, top, trained)),
         tables=tuple(checked_tables(source, top.get("tables", []), names)),
-        findings=tuple(checked_findings(source, top.get("findings", []), names)),
+        findings=tuple(
+            checked_findings(source, joined(top.get("findings", []), general, names), names)
+        ),
         report_updates=tuple(dict.fromkeys(train_options.shorter(u, shorten) for u in updates)),
         scale=scale,
         shortened=shorten,

@@ -11,7 +11,7 @@ from fairseq_ki.experiments.recipe_file import RecipeFile, merged
 TRAIN, EVALUATE, COMMAND = "train", "evaluate", "command"
 ROLES = ("teacher", "alone", "inherited")
 OWN, SHARED = "own", "shared"
-PLACEHOLDER = re.compile(r"\{((?:runs\.)?[A-Za-z][\w-]*)\}")
+PLACEHOLDER = re.compile(r"\{((?:runs\.)?[A-Za-z][\w-]*|updates\.\d+)\}")
 FILLED_IN = ("out", "data", "corpora", "seed", "folder")
 
 _RUN = {

@@ -22,7 +22,7 @@ def made_run(name, role, seed, losses, *, teachers=(), rate=None, flops=10.0) ->
         valid={
             "updates": UPDATES,
             "loss": losses,
-            "ppl": [round(2**loss, 2) for loss in losses],
+            "ppl": [2**loss for loss in losses],
             "wall": [u / 2 for u in UPDATES],
         },
         train={"updates": UPDATES, "loss": losses, **({"ki_rate": rate} if rate else {})},

@@ -29,6 +29,20 @@ def test_verdicts(results):
     assert "Not measured." in verdict(results, "ki:f1 > self:f1").sentence
 
 
+def test_a_bound_confirms_what_it_can(results):
+    for run in results.arm("self"):
+        run.valid["ppl"] = [2**11, 2**10, 2**9.5, 2**9.5]  # never at ki's 512: saves at least half
+    assert verdict(results, "ki~self > 0.4").verdict == HOLDS
+    assert verdict(results, "ki~self > 0.6").verdict == UNDECIDED
+    assert verdict(results, "ki~self < 0.6").verdict == UNDECIDED
+    assert verdict(results, "ki~self < 0.4").verdict == NOT
+    assert verdict(results, "0.4 < ki~self").verdict == HOLDS
+    assert verdict(results, "ki~self <= ki~self").verdict == UNDECIDED
+    assert "Asked: >50.0 % > 0.6." in verdict(results, "ki~self > 0.6").sentence
+    results.tables = [TableSpec("Main", "", ["run", "saved"], [TableRow("KI", ["ki~self"], [])])]
+    assert own_tables(results)[0].rows == [["KI", ">50.0 %"]]
+
+
 def test_an_arm_with_a_seed_of_its_own_is_no_second_seed(results):
     results.seeds = [2]
     results.runs = [run for run in results.runs if (run.name == "teacher") == (run.seed == 1)]

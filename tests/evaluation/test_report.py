@@ -1,6 +1,7 @@
 """The page stands alone, holds the numbers, and its pictures follow the page's colours."""
 
 import builtins
+import dataclasses
 import re
 
 import pytest
@@ -9,7 +10,8 @@ from fairseq_ki.cli import report as report_cli
 from fairseq_ki.evaluation import results as results_json
 from fairseq_ki.evaluation.figures import pictures
 from fairseq_ki.evaluation.report import evenly, from_logs, gather, write_html, write_markdown
-from fairseq_ki.evaluation.summary import compare
+from fairseq_ki.evaluation.results import Comparison
+from fairseq_ki.evaluation.summary import compare, uneven_load
 
 pytest.importorskip("matplotlib")
 
@@ -92,6 +94,33 @@ def write_log(path, losses, rate=None):
         valid = f'"valid_loss": "{loss}", "valid_ppl": "{2**loss}"'
         lines.append(f'{{{valid}, "valid_num_updates": "{100 * i}"}}')
     path.write_text("\n".join(lines))
+
+
+def test_a_label_is_not_taken_for_a_formula(results, tmp_path):
+    for run in results.runs:
+        run.label = r"lr $\frac$ and $x"
+    write_html([results], tmp_path / "report.html")
+    assert r"lr $\frac$ and $x" in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+def test_pictures_of_many_comparisons(results):
+    """Every bar has room for its name, and the same schedule is drawn once."""
+    for n in range(8):
+        for run in results.arm("ki"):
+            results.runs.append(dataclasses.replace(run, name=f"ki{n}", label=f"student {n}"))
+        results.comparisons.append(Comparison(f"ki{n}", "self"))
+    drawn = {p.name: p for p in pictures(results, compare(results))}
+    savings = drawn["savings"].svg()
+    assert all(f"student {n}" in savings for n in range(8))
+    assert drawn["savings"].height > 1.3 * drawn["updates"].height
+    assert "the ki and 8 more" in drawn["rate"].svg()
+
+
+def test_uneven_load_is_said_of_the_wall_times(results, tmp_path):
+    assert uneven_load(results) == ""
+    results.arm("ki")[0].wall_seconds *= 3
+    write_html([results], tmp_path / "report.html")
+    assert "Wall times compare badly" in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
 def test_report_on_bare_logs(tmp_path, capsys):

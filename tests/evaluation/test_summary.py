@@ -62,7 +62,7 @@ def test_verdicts_do_not_flatter(results):
     assert "31.1 [28.9..33.3] % of the FLOPs" in first
     assert "The self does not get to that PPL in its run" in second
     for run in results.arm("ki"):
-        run.valid["loss"] = [11.5, 10.5, 10.0, 9.5]
+        run.valid["ppl"] = [2**loss for loss in (11.5, 10.5, 10.0, 9.5)]
     for sentence in verdicts(results, compare(results)):
         assert "Inheriting saves nothing here: -" in sentence
 

@@ -47,7 +47,7 @@ def batch(job: Job) -> int:
 
 
 def adapted(job: Job) -> bool:
-    return "--finetune-from-model" in job.command and job.updates == PAPER["adaptation_updates"]
+    return "--finetune-from-model" in job.command and job.updates in PAPER["adaptation_lengths"]
 
 
 def student_and_teacher(job: Job) -> tuple[str, str]:
@@ -103,7 +103,8 @@ def test_updates(name):
     for job in trainings(name):
         if name in ("batch_size", "teacher_steps") or adapted(job):
             continue
-        expected = PAPER["gpt_updates"] if name == "gpt_sizes" else PAPER["updates"]
+        teaches = name == "gpt_sizes" and job.spec.role == "teacher"
+        expected = PAPER["gpt_teacher_updates"] if teaches else PAPER["updates"]
         assert int(option(job, "max-update")) == expected, job.name
 
 
@@ -151,8 +152,9 @@ def test_table_8():
                 assert "--probe" not in words
                 assert "--max-train" not in words
                 found += 1
-    # 18 points of two arms; MNLI of nine students; F1 of four models and twenty adapted ones
-    assert found == 36 + 9 + 4 + 20
+    # 25 points of two arms; MNLI of nine students; F1 on each of two domains: two models before
+    # adaptation, ten adapted to it, eight to both
+    assert found == 50 + 9 + 2 * (2 + 10 + 8)
 
 
 def test_batch_sizes():
@@ -174,7 +176,14 @@ def test_teacher_steps():
 def test_adaptation():
     arms = [job for job in trainings("domain_adaptation") if adapted(job)]
     # Table 2: five sizes of two domains; Table 3: four; three remedies; each but those twice
-    assert len(arms) == 2 * (5 * 2 + 4) + 3 * 2
+    main = [job for job in arms if job.updates == PAPER["adaptation_updates"]]
+    assert len(main) == 2 * (5 * 2 + 4) + 3 * 2
+    # Fig. 5: the other lengths, of two arms and two domains
+    others = sorted(job.updates for job in arms if job not in main)
+    assert others == sorted(4 * [1000, 2000, 3000, 5000])
+    for job in arms:
+        if option(job, "ki-steps"):
+            assert int(option(job, "ki-steps")) == job.updates
     assert all("self" in job.needs for job in arms)
 
 

@@ -53,6 +53,15 @@ def test_commands(recipe, tmp_path):
     ]  # fmt: skip
 
 
+def test_updates_in_a_command_are_shortened_with_the_rest(tmp_path):
+    text = RECIPE.replace('"{folder}"', '"{runs.ki}/checkpoint_1_{updates.400}.pt"')
+    (tmp_path / "recipe.yaml").write_text(text)
+    for shorten, updates in ((1, 400), (30, 14)):
+        recipe = load(tmp_path / "recipe.yaml", shorten=shorten)
+        probe = by_name(plan(recipe, tmp_path / "out", [1]))["probe", 1]
+        assert probe.command[3].endswith(f"ki/seed1/checkpoint_1_{updates}.pt")
+
+
 def test_dry_run_prints_every_command_and_needs_no_data(recipe, tmp_path, capsys):
     driver.print_commands(recipe, tmp_path / "out", [1, 2])
     lines = [x for x in capsys.readouterr().out.splitlines() if not x.startswith("#")]

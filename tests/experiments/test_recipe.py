@@ -72,6 +72,38 @@ def test_scale(tmp_path):
         read(tmp_path, GOOD, scale="huge")
 
 
+def test_findings_of_a_scale_join_the_recipes_own(tmp_path):
+    own = """\
+findings:
+  - {claim: It helps., rule: "ki < self"}
+  - {claim: "By more than one point.", rule: "ki < 0.9 * self"}
+  - {claim: The teacher is worse., rule: "teacher > self"}
+  - {claim: Fine., rule: "fine:f1 > 70"}
+"""
+    scales = """\
+scales:
+  paper:
+    runs: {fine: null}
+    findings:
+      - {claim: It helps a lot., rule: "ki < self"}
+      - {claim: "By more than one point.", rule: "ki < 0.5 * self"}
+"""
+    text = GOOD[: GOOD.index("scales:")] + own + scales
+    assert [f["claim"] for f in read(tmp_path, text).findings] == [
+        "It helps.", "By more than one point.", "The teacher is worse.", "Fine."
+    ]  # fmt: skip
+    at_scale = [(f["claim"], f["rule"]) for f in read(tmp_path, text, scale="paper").findings]
+    assert at_scale == [
+        ("It helps a lot.", "ki < self"),
+        ("By more than one point.", "ki < 0.5 * self"),
+        ("The teacher is worse.", "teacher > self"),
+    ]
+    without = text[: text.index("    findings:\n      -")]  # the scale says nothing itself
+    assert len(read(tmp_path, without, scale="paper").findings) == 3
+    with pytest.raises(YamlFileError, match="claim"):
+        read(tmp_path, without.replace("claim: It helps., ", ""), scale="paper")
+
+
 def test_shorten_divides_lengths_only(tmp_path):
     recipe = read(tmp_path, GOOD, shorten=25)
     ki = runs_of(recipe)["ki"].options
