@@ -63,14 +63,14 @@ def pictures(results: Results, compared: list[Compared]) -> list[Picture]:
             )
         )
     if compared:
-        bars = _bars(results, compared)
+        bars, axis = _bars(results, compared)
         found.append(
             Picture(
                 "savings",
                 "Saved at equal validation PPL",
                 "One mark per seed, a bar at the mean; an arrow is a lower bound, because "
                 "self-learning never reached that PPL.",
-                lambda ax, c: _draw_savings(ax, c, results, bars),
+                lambda ax, c: _draw_savings(ax, c, results, bars, axis),
                 height=1.1 + 0.4 * max(6, len(bars)),
             )
         )
@@ -219,7 +219,8 @@ class _Bar:
     shares: list[tuple[float, bool]]
 
 
-def _bars(results: Results, compared: list[Compared]) -> list[_Bar]:
+def _bars(results: Results, compared: list[Compared]) -> tuple[list[_Bar], str]:
+    """The bars, and what they all have in common, for the axis below them."""
     several = len({row.comparison.inherited for row in compared}) > 1
     shown, measures = compared, MEASURES
     if len(compared) * len(MEASURES) > MOST_BARS:
@@ -237,7 +238,9 @@ def _bars(results: Results, compared: list[Compared]) -> list[_Bar]:
             shares = [(value(s), s.reached) for s in row.savings if not math.isnan(value(s))]
             if shares:
                 bars.append(_Bar(arm, _in_two_lines([*who, *where, *what]), shares))
-    return bars
+    common = "of updates " if len(measures) == 1 else ""
+    at = f" at the {next(iter(points))}" if several and len(points) == 1 else ""
+    return bars, f"per cent {common}saved{at}"
 
 
 def _in_two_lines(parts: list[str]) -> str:
@@ -245,7 +248,9 @@ def _in_two_lines(parts: list[str]) -> str:
     return ", ".join(parts[:-1]) + (",\n" if parts[:-1] else "") + parts[-1]
 
 
-def _draw_savings(ax: "Axes", colours: Colours, results: Results, bars: list[_Bar]) -> None:
+def _draw_savings(
+    ax: "Axes", colours: Colours, results: Results, bars: list[_Bar], axis: str
+) -> None:
     arms = {arm: i for arm, _, i in _arms(results)}
     for line, bar in enumerate(bars):
         colour = colours.series[arms[bar.arm]] if bar.arm in arms else colours.ink
@@ -263,7 +268,7 @@ def _draw_savings(ax: "Axes", colours: Colours, results: Results, bars: list[_Ba
     ax.set_ylim(-len(bars) + 0.4, 1.0)
     low, high = ax.get_xlim()
     ax.set_xlim(min(low, -1), max(high, 1))  # where all is nought
-    _plain_x(ax, "per cent saved")
+    _plain_x(ax, axis)
 
 
 def _mean(values: list[float]) -> float:
