@@ -15,6 +15,8 @@ LM = f"fairseq-train {{data}} --user-dir {{package}} --task ki_lm {CAUSAL} {TRAI
 STORED = f"{PLAIN} --ki-store s --ki-steps 2"
 ELSEWHERE = TAUGHT.replace("{data}", "d")
 
+LAUNCHED = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500", "WORLD_SIZE": "2", "RANK": "0"}
+
 
 def shard(store: Path) -> Path:
     return next(store.glob("*.rows"))
@@ -187,6 +189,8 @@ CASES = [
     Case("world-size-on-cpu", f"{TAUGHT} --distributed-world-size 2"),
     Case("init-method-on-cpu",
          f"{TAUGHT} --distributed-world-size 2 --distributed-init-method tcp://localhost:1"),
+    Case("launcher", TAUGHT, environment=LAUNCHED | {"RANK": "x"}),
+    Case("launcher", TAUGHT, environment=LAUNCHED | {"RANK": "5"}),
     Case("betas", f"{TAUGHT} --optimizer ki_adam --adam-betas 0.9"),
     # a store
     Case("store-missing", STORED),
