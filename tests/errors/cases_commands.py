@@ -117,6 +117,10 @@ EXPERIMENTS = [
          recipe(GOOD, {"out/a/seed1/started.json": '{"signature'})),
     Case("experiment-note-damaged", f"{EXPERIMENT} --data {{data}}",
          recipe(GOOD, {"out/a/seed1/started.json": "[1]"})),
+    Case("experiment-note-damaged", f"{EXPERIMENT} --data {{data}}",
+         recipe(GOOD, {"out/a/seed1/started.json": '{"signature": "x", "words": 5}'})),
+    Case("experiment-note-damaged", f"{EXPERIMENT} --data {{data}}",
+         recipe(GOOD, {"out/a/seed1/started.json": '{"signature": "x", "words": [5]}'})),
 ]  # fmt: skip
 
 REPORTS = [
