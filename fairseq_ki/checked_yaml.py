@@ -8,10 +8,25 @@ import yaml
 
 _NAMES = {str: "text", dict: "a mapping", list: "a list", int: "an integer", float: "a number"}
 _MOST_ENTRIES = 100_000
+_LONGEST_SHOWN = 200
+
+
+def shown(value: object) -> str:
+    """A value as messages have it, which are one line."""
+    try:
+        text = repr(value)
+    except ValueError:  # Python writes no number of more than 4,300 digits
+        return "a number of thousands of digits"
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}..."
 
 
 class YamlFileError(ValueError):
     """A file that cannot be used: its name, the line, expected and found."""
+
+
+def _can_be_a_name(text: str) -> bool:
+    """False for a NUL, which no path can have, and for halves of characters."""
+    return "\0" not in text and not any("\ud800" <= letter <= "\udfff" for letter in text)
 
 
 class CheckedYaml:
@@ -45,6 +60,11 @@ class CheckedYaml:
             raise YamlFileError(
                 f"{self.path}: expected at most {_MOST_ENTRIES} entries, found more"
             )
+        if isinstance(node, yaml.ScalarNode) and not _can_be_a_name(node.value):
+            raise YamlFileError(
+                f"{self.path}, line {self.lines[where]}: expected text that can be a path or a "
+                f"name, found {ascii(node.value)[:_LONGEST_SHOWN]}"
+            )
         if isinstance(node, yaml.MappingNode):
             seen = set()
             for key, value in node.value:
@@ -70,7 +90,7 @@ class CheckedYaml:
         inner = where
         while inner and inner not in self.lines:
             inner = inner[:-1]
-        name = ".".join(map(str, where)) or "the file"
+        name = ".".join(k if isinstance(k, str) else shown(k) for k in where) or "the file"
         line = self.lines.get(inner, 1)
         raise YamlFileError(f"{self.path}, line {line}: {name}: expected {expected}, found {found}")
 
@@ -79,14 +99,14 @@ class CheckedYaml:
     ) -> dict[str, Any]:
         """A copy of ``value``, if it is a mapping with known keys of the right types only."""
         if not isinstance(value, dict):
-            self.refuse(where, f"a mapping with {', '.join(known)}", repr(value))
+            self.refuse(where, f"a mapping with {', '.join(known)}", shown(value))
         for key, item in value.items():
             if key not in known:
-                self.refuse((*where, key), f"one of {', '.join(known)}", repr(key))
+                self.refuse((*where, key), f"one of {', '.join(known)}", shown(key))
             kind = known[key]
             fits = isinstance(item, (int, float) if kind is float else kind)
             if not fits or isinstance(item, bool):
-                self.refuse((*where, key), _NAMES[kind], repr(item))
+                self.refuse((*where, key), _NAMES[kind], shown(item))
         for key in required:
             if key not in value:
                 self.refuse(where, f"the key {key!r}", f"only {', '.join(map(str, value))}")
@@ -96,5 +116,5 @@ class CheckedYaml:
         """``values``, if all of them are of one type."""
         for i, value in enumerate(values):
             if not isinstance(value, kind) or isinstance(value, bool):
-                self.refuse((*where, i), _NAMES[kind], repr(value))
+                self.refuse((*where, i), _NAMES[kind], shown(value))
         return values

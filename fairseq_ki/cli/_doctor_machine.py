@@ -70,9 +70,18 @@ def check_launcher(environment: Mapping[str, str]) -> Iterator[Finding]:
             "problem", f"unset {' '.join(present)}, and start with torchrun",
         )  # fmt: skip
         return
+    if not all(present[name].isdecimal() for name in ("WORLD_SIZE", "RANK", "MASTER_PORT")) or (
+        int(present["RANK"]) >= int(present["WORLD_SIZE"])
+    ):
+        yield Finding(
+            "launcher", f"{found}: no launcher sets these; ranks would wait for ever", "problem",
+            f"unset {' '.join(present)}, and start with torchrun",
+        )  # fmt: skip
+        return
     import torch
 
-    here = int(environment.get("LOCAL_WORLD_SIZE") or present["WORLD_SIZE"])
+    local = environment.get("LOCAL_WORLD_SIZE", "")
+    here = int(local if local.isdecimal() else present["WORLD_SIZE"])
     gpus, cores = torch.cuda.device_count(), os.cpu_count() or 1
     if gpus and here > gpus:
         yield Finding(

@@ -10,7 +10,7 @@ from fairseq_ki.downstream import driver
 from fairseq_ki.downstream.preparing import SUBSET_SEED
 from fairseq_ki.downstream.pretrained import read_pretrained
 from fairseq_ki.downstream.probing import POOLINGS
-from fairseq_ki.downstream.reading import find_tasks
+from fairseq_ki.downstream.reading import TSV_UNREAD, find_tasks, unread_tsv
 from fairseq_ki.downstream.request import Request
 from fairseq_ki.downstream.tasks import MICRO_GRID, TASKS, Task, canonical, task_named
 from fairseq_ki.downstream.training import EPOCHS, HowToTrain
@@ -19,6 +19,8 @@ from fairseq_ki.evaluation.downstream_table import downstream_tables
 from fairseq_ki.evaluation.metrics import METRICS
 from fairseq_ki.evaluation.summary import WIDTH
 from fairseq_ki.experiments.process import RunError, Terminated
+
+_OF_TRAINING = ("seeds", "grid", "lr", "batch_size", "epochs", "update_freq", "fp16")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -54,14 +56,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--grid",
         choices=("paper", "micro"),
-        default="paper",
-        help="the paper's Table 8, or learning rates for models of a few million parameters "
-        f"({', '.join(f'{lr:g}' for lr in MICRO_GRID.lrs)}, batch "
+        help="the paper's Table 8 (default), or learning rates for models of a few million "
+        f"parameters ({', '.join(f'{lr:g}' for lr in MICRO_GRID.lrs)}, batch "
         f"{', '.join(map(str, MICRO_GRID.batch_sizes))})",
     )
     parser.add_argument("--lr", type=float, nargs="+", help="in place of the grid's")
     parser.add_argument("--batch-size", type=int, nargs="+", help="in place of the grid's")
-    parser.add_argument("--epochs", type=int, default=EPOCHS, help=f"default: {EPOCHS}")
+    parser.add_argument("--epochs", type=int, help=f"default: {EPOCHS}")
     parser.add_argument(
         "--max-train",
         type=int,
@@ -83,7 +84,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "Pearson where labels are numbers with a point)",
     )
     parser.add_argument(
-        "--update-freq", type=int, default=1, metavar="N", help="run a batch in N parts"
+        "--update-freq", type=int, metavar="N", help="run a batch in N parts (default: 1)"
     )
     parser.add_argument("--fp16", action="store_true", help="half precision, on a GPU")
     parser.add_argument("--cpu", action="store_true", help="do not use a GPU")
@@ -122,13 +123,15 @@ def _run(args: argparse.Namespace) -> int:
     except (KeyboardInterrupt, Terminated):
         print("\ninterrupted; the same command goes on from here", file=sys.stderr)
         return 130
-    for table in downstream_tables([found]):
+    for table in downstream_tables([found], asked=request.method):
         print("\n" + table.text(WIDTH))
     print(f"\nwrote {args.out / FILE}")
     return 0
 
 
 def _request(args: argparse.Namespace) -> Request:
+    if args.probe is not None:
+        _check_probe(args)
     for option in ("epochs", "max_train", "update_freq"):
         value = getattr(args, option)
         if value is not None and value < 1:
@@ -139,17 +142,19 @@ def _request(args: argparse.Namespace) -> Request:
     for size in args.batch_size or []:
         if size < 1:
             raise ValueError(f"--batch-size: expected at least 1, found {size}")
-    tasks = _tasks(args)
+    tasks, unread = _tasks(args)
+    update_freq = args.update_freq or 1
     grid = MICRO_GRID if args.grid == "micro" else None
     request = Request(
         out=args.out,
         label=args.label or _label(args.checkpoint),
         tasks=tasks,
+        unread=unread,
         seeds=list(dict.fromkeys(args.seeds)) if args.seeds else None,
         grid=grid,
         lrs=tuple(dict.fromkeys(args.lr)) if args.lr else None,
         batch_sizes=tuple(dict.fromkeys(args.batch_size)) if args.batch_size else None,
-        how=HowToTrain(args.epochs, args.update_freq, args.fp16, args.cpu),
+        how=HowToTrain(args.epochs or EPOCHS, update_freq, args.fp16, args.cpu),
         probe=args.probe,
         max_train=args.max_train,
         keep_checkpoints=args.keep_checkpoints,
@@ -157,21 +162,34 @@ def _request(args: argparse.Namespace) -> Request:
     )
     for task, _ in tasks:
         for setting, _ in request.runs(task):
-            if setting.batch_size % args.update_freq:
+            if setting.batch_size % update_freq:
                 raise ValueError(
-                    f"--update-freq {args.update_freq}: expected a divisor of the batch size, "
+                    f"--update-freq {update_freq}: expected a divisor of the batch size, "
                     f"found {setting.batch_size} for {task.title}"
                 )
     return request
 
 
-def _tasks(args: argparse.Namespace) -> list[tuple[Task, Path | None]]:
-    """Tasks with their folders; without a folder there is no data."""
+def _check_probe(args: argparse.Namespace) -> None:
+    given = [name for name in _OF_TRAINING if getattr(args, name) not in (None, False)]
+    if given:
+        options = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+        raise ValueError(
+            f"--probe {args.probe}: expected no options of fine-tuning, found {options}; drop "
+            f"{'it' if len(given) == 1 else 'them'}: a probe trains no model, and has no seeds"
+        )
+
+
+def _tasks(args: argparse.Namespace) -> tuple[list[tuple[Task, Path | None]], dict[str, str]]:
+    """Tasks with their folders, None without data; and why folders that are there are not read."""
     folders = find_tasks(args.data)
+    unread = unread_tsv(args.data)
     metrics = dict(_metric(text) for text in args.metric)
     names = [canonical(n) for n in args.tasks] if args.tasks else [*TASKS, *sorted(folders)]
     names = list(dict.fromkeys(names))
     for name in names:
+        if name in unread and name not in folders:
+            raise ValueError(f"--tasks {name}: {args.data / name / 'train.tsv'}: {TSV_UNREAD}")
         if name not in TASKS and name not in folders:
             known = ", ".join(sorted({*TASKS, *folders}))
             raise ValueError(f"--tasks: expected some of {known}, found {name}")
@@ -179,11 +197,15 @@ def _tasks(args: argparse.Namespace) -> list[tuple[Task, Path | None]]:
         if name not in names:
             raise ValueError(f"--metric: expected a task among {', '.join(names)}, found {name}")
     if not folders and not args.tasks:
+        found = f"{unread[0]}/train.tsv alone; {TSV_UNREAD}" if unread else "none"
         raise ValueError(
             f"--data {args.data}: expected a folder for each task with a train.jsonl or GLUE's "
-            "train.tsv, found none"
+            f"train.tsv, found {found}"
         )
-    return [(task_named(name, metrics.get(name)), folders.get(name)) for name in names]
+    if not args.tasks:
+        names += unread
+    tasks = [(task_named(name, metrics.get(name)), folders.get(name)) for name in names]
+    return tasks, dict.fromkeys(unread, TSV_UNREAD)
 
 
 def _metric(text: str) -> tuple[str, str]:

@@ -30,10 +30,12 @@ def repair_last_checkpoint(save_dir: str, suffix: str = "") -> str | None:
     first time when the run was killed counts as damaged, too. Returns the checkpoint that was
     taken, or None if there was nothing to mend. Raises :class:`UnreadableCheckpointError` if
     there is no good one (a run never starts over in silence), and lets an
-    ``UnsafeCheckpointError`` pass: such a file is no accident.
+    ``UnsafeCheckpointError`` pass: such a file is no accident. Nor is a ``checkpoint_last`` that
+    is no file: a :class:`CheckpointError` says what could go on.
     """
     last = os.path.join(save_dir, f"{LAST}{suffix}.pt")
-    if not os.path.isfile(last):
+    _check_is_file(save_dir, suffix)
+    if not os.path.lexists(last):
         good = _newest_good(save_dir, suffix, last) if os.path.isfile(last + TEMPORARY) else None
         if good is None:
             return None
@@ -61,12 +63,35 @@ def repair_last_checkpoint(save_dir: str, suffix: str = "") -> str | None:
     return path
 
 
+def _check_is_file(save_dir: str, suffix: str) -> None:
+    """fairseq would start over, as if nothing were there, and write in its place.
+
+    Nothing is taken instead: behind a link to a disk that is not mounted is the newest checkpoint.
+    """
+    last = os.path.join(save_dir, f"{LAST}{suffix}.pt")
+    if os.path.isfile(last) or not os.path.lexists(last):
+        return
+    if os.path.islink(last):
+        found = f"a link that leads to no file ({os.readlink(last)}). Mount the disk that it is on"
+    else:
+        kind = "a folder" if os.path.isdir(last) else "neither a file nor a link"
+        found = f"{kind}. Move it away"
+    good = _newest_good(save_dir, suffix, besides=last)
+    go_on = (
+        f"To go on from {good[1]} ({good[0]} updates), put a copy of it in its place"
+        if good is not None
+        else "To start from scratch, name another --save-dir"
+    )
+    raise CheckpointError(f"{last}: expected a checkpoint, found {found}. {go_on}.")
+
+
 def _newest_good(save_dir: str, suffix: str, besides: str) -> tuple[int, str] | None:
     pattern = re.compile(rf"checkpoint[\w.]*{re.escape(suffix)}\.pt")
     found = []
     for name in sorted(os.listdir(save_dir)):
         path = os.path.join(save_dir, name)
-        if path == besides or not pattern.fullmatch(name):
+        # a pipe would be waited for; what else is no file cannot be read
+        if path == besides or not pattern.fullmatch(name) or not os.path.isfile(path):
             continue
         try:
             found.append((num_updates(path), path))
@@ -89,7 +114,9 @@ def _load(original: Callable) -> Callable:
         if cfg.restore_file == f"{LAST}.pt":
             # a sharded state has one file per rank, which must not fall back one by one
             is_whole = trainer.checkpoint_suffix == (cfg.checkpoint_suffix or "")
-            if trainer.data_parallel_rank == 0 and is_whole:
+            if not is_whole:
+                _check_is_file(cfg.save_dir, trainer.checkpoint_suffix)
+            elif trainer.data_parallel_rank == 0:
                 repair_last_checkpoint(cfg.save_dir, trainer.checkpoint_suffix)
                 remove_leftovers(cfg.save_dir)
             if trainer.data_parallel_world_size > 1:

@@ -17,13 +17,34 @@ from omegaconf import DictConfig
 from fairseq_ki.compat.patching import CompatError, replace
 
 LAUNCHER = ("MASTER_ADDR", "MASTER_PORT", "WORLD_SIZE", "RANK")
+_MOST_RANKS = 1_000_000
 
 
 def launched_ranks() -> int:
-    """How many processes torchrun (or a launcher like it) has started; 1 without one."""
+    """How many processes torchrun (or a launcher like it) has started; 1 without one.
+
+    Raises :class:`CompatError` for variables that no launcher sets: ranks would wait for ever for
+    one that never comes.
+    """
     if not all(os.environ.get(name) for name in LAUNCHER):
         return 1
-    return int(os.environ["WORLD_SIZE"])
+    world_size = _launched("WORLD_SIZE", 1, _MOST_RANKS)
+    _launched("RANK", 0, world_size - 1)
+    _launched("MASTER_PORT", 0, 65535)
+    return world_size
+
+
+def _launched(name: str, least: int, most: int) -> int:
+    """The number that a launcher's variable holds."""
+    text = os.environ[name]
+    number = int(text) if text.isdecimal() and len(text) < 10 else -1
+    if not least <= number <= most:
+        raise CompatError(
+            f"the environment has {name}={text[:40]}: expected a number from {least} to {most}, as "
+            "torchrun sets it. Start with torchrun, or take what is left of another launch out: "
+            f"unset {' '.join(LAUNCHER)}"
+        )
+    return number
 
 
 def runs_on_cpu(cfg: DictConfig) -> bool:

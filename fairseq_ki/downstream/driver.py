@@ -10,16 +10,15 @@ import shlex
 import sys
 from dataclasses import asdict
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from fairseq_ki.downstream.predicting import UNSEEN
 from fairseq_ki.downstream.preparing import Prepared, prepare
 from fairseq_ki.downstream.pretrained import Pretrained
-from fairseq_ki.downstream.reading import read_task
+from fairseq_ki.downstream.probing import check_probed
+from fairseq_ki.downstream.reading import TaskData, read_task
 from fairseq_ki.downstream.request import Request
 from fairseq_ki.downstream.runs import TrainingRun, probed, trained
-from fairseq_ki.downstream.tasks import Task
 from fairseq_ki.evaluation import results as results_json
 from fairseq_ki.evaluation.downstream import (
     FILE,
@@ -28,21 +27,27 @@ from fairseq_ki.evaluation.downstream import (
     SettingScores,
     TaskScores,
     choose,
+    counted,
     summary,
+    tenths,
 )
 from fairseq_ki.evaluation.metrics import TITLES
 from fairseq_ki.experiments.measure import machine, versions
 
-NO_DATA, NOT_FINISHED = "no data", "not finished"
+NOT_FINISHED = "not finished"
 
 
 def print_commands(request: Request, pretrained: Pretrained) -> None:
     """Every fairseq-train command, ready for a shell; the data is prepared, nothing is trained."""
-    for task, folder in request.tasks:
-        if folder is None:
-            print(f"# {task.title}: not run: {NO_DATA}")
+    read = _read(request)
+    for task, _ in request.tasks:
+        if task.name not in read:
+            print(f"# {task.title}: not run: {request.why_not(task)}")
             continue
-        prepared = _prepared(request, pretrained, task, folder)
+        if request.probe:
+            print(f"# {task.title}: a linear probe, in this process; no command is run")
+            continue
+        prepared = _prepared(request, pretrained, read[task.name])
         for setting, seed in request.runs(task):
             run = TrainingRun(request, pretrained, prepared, setting, seed)
             print(f"# {task.title}, {setting.name}, seed {seed}")
@@ -56,10 +61,10 @@ def run(request: Request, pretrained: Pretrained) -> Downstream:
         ValueError: for data that cannot be used, or earlier runs that were made otherwise.
         RunError: if a training fails.
     """
+    # all data is read before anything is written or trained: a bad line is not found tomorrow
+    read = _read(request)
     found = _begun(request, pretrained)
-    waiting = [(task, folder) for task, folder in request.tasks if folder is not None]
-    # all data is read before anything is trained, so that a bad line is not found tomorrow
-    ready = [_prepared(request, pretrained, task, folder) for task, folder in waiting]
+    ready = [_prepared(request, pretrained, data) for data in read.values()]
     for prepared in ready:
         _tell(prepared)
     results_json.save(found, request.out / FILE)
@@ -109,14 +114,24 @@ def _begun(request: Request, pretrained: Pretrained) -> Downstream:
     begun.not_run = [entry for entry in begun.not_run if entry.task not in asked | done]
     for task, folder in request.tasks:
         if task.name not in done:
-            reason = NO_DATA if folder is None else NOT_FINISHED
+            reason = request.why_not(task) if folder is None else NOT_FINISHED
             begun.not_run.append(NotRun(task.name, task.title, task.glue, reason))
     return begun
 
 
-def _prepared(request: Request, pretrained: Pretrained, task: Task, folder: Path) -> Prepared:
-    data = read_task(task, folder)
-    return prepare(data, pretrained, request.out / task.name / "data", request.max_train)
+def _read(request: Request) -> dict[str, TaskData]:
+    """Every task that has data, by its name."""
+    tasks = [(task, folder) for task, folder in request.tasks if folder is not None]
+    read = {task.name: read_task(task, folder) for task, folder in tasks}
+    if request.probe:
+        for data in read.values():
+            check_probed(data, request.max_train)
+    return read
+
+
+def _prepared(request: Request, pretrained: Pretrained, data: TaskData) -> Prepared:
+    folder = request.out / data.task.name / "data"
+    return prepare(data, pretrained, folder, request.max_train)
 
 
 def _tell(prepared: Prepared) -> None:
@@ -128,7 +143,7 @@ def _tell(prepared: Prepared) -> None:
         if prepared.truncated[split]:
             facts.append(f"{prepared.truncated[split]:,} truncated")
         if prepared.data.left_out[split]:
-            facts.append(f"{prepared.data.left_out[split]:,} lines left out")
+            facts.append(f"{counted(prepared.data.left_out[split], 'line')} left out")
         if any(prepared.in_train.get(split, [])):
             facts.append(f"{sum(prepared.in_train[split]):,} also in train")
         parts.append(f"{split} {len(rows):,}" + (f" ({', '.join(facts)})" if facts else ""))
@@ -165,11 +180,12 @@ def _task_scores(request: Request, prepared: Prepared, grid: list[SettingScores]
     best = ", ".join(f"{name} {value:g}" for name, value in scores.best.settings.items())
     values = summary([scores])[request.method][task.name]
     shown = [
-        f"{split.replace(UNSEEN, ' without texts of train')} {TITLES[metric]} {entry['mean']:.1f}"
+        f"{split.replace(UNSEEN, ' without texts of train')} {TITLES[metric]} "
+        f"{tenths(entry['mean'])}"
         for split, metrics in values.items()
         for metric, entry in metrics.items()
     ]
     seeds = len(scores.best.runs)
-    best += f", {seeds} seed" + ("s" if seeds > 1 else "")
+    best += f", {counted(seeds, 'seed')}"
     print(f"{task.title}: {'; '.join(shown)} ({best})", flush=True)
     return scores

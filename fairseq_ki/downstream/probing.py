@@ -13,12 +13,26 @@ from fairseq import checkpoint_utils
 from fairseq.tasks.sentence_prediction import SentencePredictionConfig, SentencePredictionTask
 
 from fairseq_ki.downstream.predicting import batches, device_for
-from fairseq_ki.downstream.preparing import Prepared
+from fairseq_ki.downstream.preparing import Prepared, subset
 from fairseq_ki.downstream.pretrained import Pretrained
-from fairseq_ki.downstream.reading import TRAIN
+from fairseq_ki.downstream.reading import TRAIN, TaskData, shown
+from fairseq_ki.evaluation.downstream import counted
 
 POOLINGS = ("first", "mean")
 STRENGTHS = (0.0001, 0.001, 0.01, 0.1, 1.0, 10.0)  # inverse regularisation
+
+
+def check_probed(data: TaskData, max_train: int | None) -> None:
+    """ValueError if the rows that a probe is trained on have one class alone."""
+    rows = data.rows[TRAIN]
+    rows = rows if max_train is None else subset(rows, max_train)
+    classes = {row.label for row in rows}
+    if not data.task.regression and len(classes) < 2:
+        raise ValueError(
+            f"{data.task.title}: expected at least two classes among the "
+            f"{counted(len(rows), 'row')} that the probe is trained on, found "
+            f"{shown(classes.pop())} alone; raise --max-train"
+        )
 
 
 @torch.no_grad()
@@ -90,7 +104,12 @@ def fit(
         def predict(x):
             # a class that the subset of train lacks is never predicted
             outputs = np.full((len(x), prepared.classes), -np.inf)
-            outputs[:, logistic.classes_] = logistic.predict_log_proba(x)
+            # up to a constant for each row the logarithms of probabilities, which themselves
+            # may be 0
+            scores = logistic.decision_function(x)
+            if scores.ndim == 1:  # of two classes, for the second against the first
+                scores = np.stack([np.zeros_like(scores), scores], 1)
+            outputs[:, logistic.classes_] = scores
             return outputs
 
     return {split: predict(x).astype(np.float32) for split, x in by_split.items() if split != TRAIN}

@@ -4,6 +4,7 @@ A folder of tasks has one folder for each. JSON lines have the fields ``text``, 
 for pairs, ``text2``, in ``train.jsonl``, ``dev.jsonl`` and, if there is one, ``test.jsonl``.
 """
 
+import codecs
 import hashlib
 import json
 import math
@@ -17,6 +18,11 @@ from fairseq_ki.evaluation.metrics import REGRESSION
 
 TRAIN, DEV = "train", "dev"
 SPLITS = (TRAIN, DEV, "dev_mismatched", "test")
+TSV_UNREAD = "TSV is read for GLUE's tasks only; use JSON lines"
+_JSONL, _TSV = "train.jsonl", "train.tsv"
+_OTHERS_OF_GLUE = ("wnli",)  # is distributed with it, and not among the paper's tasks
+_LARGEST_LABEL = 1e6  # of regression; sums of squares of far larger ones are no numbers
+_MOST_DIGITS = 18
 
 
 @dataclass(frozen=True)
@@ -73,7 +79,7 @@ def find_tasks(data: Path) -> dict[str, Path]:
                 f"{folder.name}; move one away"
             )
         found[name] = folder
-    if not found and (data / "train.jsonl").is_file():
+    if not found and any((data / name).is_file() for name in (_JSONL, _TSV)):
         raise ValueError(
             f"--data {data}: expected a folder with one folder a task, found the files of one "
             f"task; give the folder above it, and --tasks {data.name}"
@@ -81,8 +87,18 @@ def find_tasks(data: Path) -> dict[str, Path]:
     return found
 
 
+def unread_tsv(data: Path) -> list[str]:
+    """Names of folders that look like tasks of one's own, in a form that is GLUE's alone."""
+    return [
+        folder.name
+        for folder in sorted(p for p in data.iterdir() if (p / _TSV).is_file())
+        if _train_file(canonical(folder.name), folder) is None
+        and folder.name.lower() not in _OTHERS_OF_GLUE
+    ]
+
+
 def _train_file(name: str, folder: Path) -> Path | None:
-    names = ["train.jsonl"]
+    names = [_JSONL]
     if name in TASKS and TASKS[name].columns:
         names.append(TASKS[name].tsv[TRAIN])
     return next((folder / n for n in names if (folder / n).is_file()), None)
@@ -101,7 +117,7 @@ def read_task(task: Task, folder: Path) -> TaskData:
         if file.suffix == ".tsv":
             rows[split], left_out[split] = _read_tsv(file, task)
         else:
-            rows[split], left_out[split] = list(_read_jsonl(file)), 0
+            rows[split], left_out[split] = list(_read_jsonl(file, task)), 0
         if not rows[split]:
             raise ValueError(f"{file}: expected labelled rows, found none; is the file whole?")
         _check_pairs(rows[split], file, rows[TRAIN][0].text2 is not None)
@@ -134,7 +150,8 @@ def _files(task: Task, folder: Path) -> dict[str, Path]:
     return files
 
 
-def _read_jsonl(file: Path) -> Iterator[Row]:
+def _read_jsonl(file: Path, task: Task) -> Iterator[Row]:
+    firsts: dict[type, int] = {}  # lines with the first label that is text, or has a point
     for number, line in _lines(file):
         if not line.strip():
             continue
@@ -150,6 +167,11 @@ def _read_jsonl(file: Path) -> Iterator[Row]:
         label = value.get("label")
         if isinstance(label, bool) or not isinstance(label, (str, int, float)):
             _refuse(file, number, "a string or number as 'label'", repr(label)[:60])
+        firsts.setdefault(type(label), number)
+        if task.regression is None and {str, float} <= set(firsts):
+            other = firsts[float if isinstance(label, str) else str]
+            expected = "labels of one kind, strings for classes or numbers for regression"
+            _refuse(file, number, expected, f"{shown(label)}, unlike line {other}")
         try:  # JSON can name halves of characters
             "".join(v for v in value.values() if isinstance(v, str)).encode()
         except UnicodeEncodeError as e:
@@ -171,7 +193,7 @@ def _read_tsv(file: Path, task: Task) -> tuple[list[Row], int]:
     places = [w for w in wanted if isinstance(w, int)]
     if not places:
         _, first = next(lines, (1, ""))
-        header = first.removeprefix("\ufeff").rstrip("\r\n").split("\t")
+        header = first.rstrip("\r\n").split("\t")
         if not set(wanted) <= set(header):
             _refuse(file, 1, f"a header with the columns {wanted}", repr(header)[:120])
         places = [header.index(str(w)) for w in wanted]
@@ -193,6 +215,8 @@ def _lines(file: Path) -> Iterator[tuple[int, str]]:
     # line feeds alone end a line: texts may hold what else counts as a line break
     with open(file, "rb") as lines:
         for number, line in enumerate(lines, 1):
+            if number == 1:  # Windows programs mark UTF-8 by it
+                line = line.removeprefix(codecs.BOM_UTF8)
             try:
                 yield number, line.decode()
             except UnicodeDecodeError as e:
@@ -228,8 +252,9 @@ def _numbers(rows: list[Row], file: Path) -> list[Row]:
             number = float(row.label)
         except ValueError:
             number = math.nan
-        if not math.isfinite(number):
-            _refuse(file, row.line, "a number as label", repr(row.label))
+        if not abs(number) <= _LARGEST_LABEL:  # nor nan
+            expected = f"a number from -{_LARGEST_LABEL:g} to {_LARGEST_LABEL:g} as label"
+            _refuse(file, row.line, expected, shown(row.label))
         numbers.append(replace(row, label=number))
     return numbers
 
@@ -243,7 +268,9 @@ def _classes(rows: list[Row], file: Path) -> list[Row]:
 
 def _ordered(labels: set[str]) -> list[str]:
     """By number where all are numbers, else by spelling."""
-    numbers = all(label.removeprefix("-").isdecimal() for label in labels)
+    numbers = all(
+        label.removeprefix("-").isdecimal() and len(label) <= _MOST_DIGITS for label in labels
+    )
     return sorted(labels, key=lambda label: (int(label) if numbers else 0, label))
 
 
@@ -251,15 +278,22 @@ def _check_labels(
     task: Task, labels: list[str], rows: dict[str, list[Row]], files: dict[str, Path]
 ) -> None:
     if len(labels) < 2:
-        _refuse(files[TRAIN], None, "at least two classes", f"one: {labels}")
+        _refuse(files[TRAIN], None, "at least two classes", f"one: {', '.join(map(shown, labels))}")
     if "f1" in task.metrics and labels != ["0", "1"]:
         _refuse(files[TRAIN], None, "the classes 0 and 1, of which F1 counts 1", str(labels[:8]))
     for split, its_rows in rows.items():
         for row in its_rows:
             if row.label not in labels:
-                expected = f"a label that {files[TRAIN].name} has ({', '.join(labels[:12])}"
+                first = ", ".join(label[:60] for label in labels[:12])
+                expected = f"a label that {files[TRAIN].name} has ({first}"
                 more = ", ...)" if len(labels) > 12 else ")"
-                _refuse(files[split], row.line, expected + more, repr(row.label))
+                _refuse(files[split], row.line, expected + more, shown(row.label))
+
+
+def shown(label: str | float) -> str:
+    """A label as messages have it."""
+    text = repr(label)
+    return text if len(text) <= 60 else f"{text[:60]}..."
 
 
 def _refuse(file: Path, line: int | None, expected: str, found: str) -> NoReturn:

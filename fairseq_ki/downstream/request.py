@@ -8,6 +8,8 @@ from fairseq_ki.downstream.tasks import Grid, Task
 from fairseq_ki.downstream.training import HowToTrain, Setting
 from fairseq_ki.evaluation.downstream import FINETUNE
 
+NO_DATA = "no data"
+
 
 @dataclass(frozen=True)
 class Request:
@@ -15,6 +17,7 @@ class Request:
 
     Attributes:
         tasks: with the folder of each, None where there is no data.
+        unread: names of tasks whose folder is there, but not read, and why.
         seeds, grid: None for each task's own; ``lrs`` and ``batch_sizes`` replace the grid's.
         probe: ``first`` or ``mean``, in place of fine-tuning.
         max_train: rows of train that are used.
@@ -25,6 +28,7 @@ class Request:
     out: Path
     label: str
     tasks: list[tuple[Task, Path | None]]
+    unread: dict[str, str] = field(default_factory=dict)
     seeds: list[int] | None = None
     grid: Grid | None = None
     lrs: tuple[float, ...] | None = None
@@ -38,6 +42,10 @@ class Request:
     @property
     def method(self) -> str:
         return FINETUNE if self.probe is None else f"probe-{self.probe}"
+
+    def why_not(self, task: Task) -> str:
+        """Why a task without a folder is not run."""
+        return self.unread.get(task.name, NO_DATA)
 
     def runs(self, task: Task) -> Iterator[tuple[Setting, int]]:
         """Settings and seeds, a setting at a time."""

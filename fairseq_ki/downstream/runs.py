@@ -16,7 +16,7 @@ from fairseq_ki.downstream.pretrained import Pretrained
 from fairseq_ki.downstream.reading import DEV
 from fairseq_ki.downstream.request import Request
 from fairseq_ki.downstream.training import Setting
-from fairseq_ki.evaluation.downstream import SeedScores, SettingScores
+from fairseq_ki.evaluation.downstream import SeedScores, SettingScores, tenths
 from fairseq_ki.evaluation.logs import ended, read_log
 from fairseq_ki.evaluation.metrics import TITLES
 from fairseq_ki.evaluation.whole_files import write_json
@@ -86,7 +86,7 @@ class TrainingRun:
                 file.unlink()
         metric = self.prepared.data.task.metric
         value = 100 * scores.scores[DEV][metric]
-        progress.end(f"done · dev {TITLES[metric]} {value:.1f} (epoch {scores.epoch})")
+        progress.end(f"done · dev {TITLES[metric]} {tenths(value)} (epoch {scores.epoch})")
         return scores
 
 

@@ -130,6 +130,16 @@ def mean_and_std(values: list[float]) -> tuple[float, float]:
     return mean, stdev(values) if len(values) > 1 else math.nan
 
 
+def tenths(value: float) -> str:
+    """With one digit, and no sign before a nought."""
+    return f"{round(value, 1) + 0.0:.1f}"
+
+
+def counted(number: int, noun: str) -> str:
+    """So many of something: 1 line, 2,000 lines."""
+    return f"{number:,} {noun}{'s' if number != 1 else ''}"
+
+
 def summary(tasks: list[TaskScores]) -> dict[str, Any]:
     """``{method: {task: {split: {metric: {mean, std, seeds}}}}}`` of the chosen settings.
 

@@ -3,7 +3,14 @@
 import math
 from statistics import fmean
 
-from fairseq_ki.evaluation.downstream import METHODS, Downstream, TaskScores, mean_and_std
+from fairseq_ki.evaluation.downstream import (
+    METHODS,
+    Downstream,
+    TaskScores,
+    counted,
+    mean_and_std,
+    tenths,
+)
 from fairseq_ki.evaluation.metrics import TITLES
 from fairseq_ki.evaluation.tables import UNKNOWN, Table
 
@@ -19,18 +26,21 @@ _Row = tuple[str, str, str]
 Paper = dict[str, dict[str, float]]
 
 
-def downstream_tables(found: list[Downstream], paper: Paper | None = None) -> list[Table]:
+def downstream_tables(
+    found: list[Downstream], paper: Paper | None = None, asked: str | None = None
+) -> list[Table]:
     """One for each method that was used; tasks that were not run are named in their place.
 
     Args:
         found: the models, one column for each label.
         paper: more columns, of models that the paper has.
+        asked: a method that has a table although no task was run by it.
     """
     if not found:
         return []
-    used = {task.method for each in found for task in each.tasks}
-    methods = [method for method in METHODS if method in used] or list(METHODS)[:1]
-    return [_table(found, method, paper or {}) for method in methods]
+    used = {task.method for each in found for task in each.tasks} | {asked}
+    methods = [method for method in METHODS if method in used]
+    return [_table(found, method, paper or {}) for method in methods or (None,)]
 
 
 def downstream_facts(found: list[Downstream]) -> list[tuple[str, str]]:
@@ -51,11 +61,13 @@ def downstream_facts(found: list[Downstream]) -> list[tuple[str, str]]:
     return list(dict.fromkeys(facts))
 
 
-def _table(found: list[Downstream], method: str, paper: Paper) -> Table:
+def _table(found: list[Downstream], method: str | None, paper: Paper) -> Table:
+    """Of one method; of none where nothing was run, and so no file says by which."""
     labels = list(dict.fromkeys(each.label for each in found))
     pooled = {label: _of(found, label, method) for label in labels}
     columns = ["task", *labels, *(f"the paper: {name}" for name in paper)]
-    table = Table(f"Downstream, {METHODS[method]}", columns, note=_note(pooled))
+    title = "Downstream" if method is None else f"Downstream, {METHODS[method]}"
+    table = Table(title, columns, note=_note(pooled))
     titles = _titles(found)
     for task, title in titles.items():
         rows = _rows([t for tasks in pooled.values() for t in tasks if t.task == task])
@@ -73,7 +85,7 @@ def _table(found: list[Downstream], method: str, paper: Paper) -> Table:
     return table
 
 
-def _of(found: list[Downstream], label: str, method: str) -> list[TaskScores]:
+def _of(found: list[Downstream], label: str, method: str | None) -> list[TaskScores]:
     files = [each for each in found if each.label == label]
     return [task for each in files for task in each.tasks if task.method == method]
 
@@ -119,7 +131,7 @@ def _cell(tasks: list[TaskScores], row: _Row) -> str:
     if not values:
         return UNKNOWN
     mean, std = mean_and_std(values)
-    return f"{100 * mean:.1f}" + ("" if math.isnan(std) else f" ± {100 * std:.1f}")
+    return tenths(100 * mean) + ("" if math.isnan(std) else f" ± {tenths(100 * std)}")
 
 
 def _reason(found: list[Downstream], label: str, task: str) -> str:
@@ -141,7 +153,7 @@ def _average(tasks: list[TaskScores]) -> str:
     mean = fmean(fmean(values) for values in by_task.values())
     count = len(by_task)
     missing = "" if count == _GLUE_TASKS else f" ({count} of {_GLUE_TASKS} tasks)"
-    return f"{100 * mean:.1f}{missing}"
+    return f"{tenths(100 * mean)}{missing}"
 
 
 def _note(pooled: dict[str, list[TaskScores]]) -> str:
@@ -171,13 +183,16 @@ def _by_title(tasks: list[TaskScores]) -> dict[str, str]:
     for task in tasks:
         parts = []
         if task.rows["train"] < task.train_of:
-            parts.append(f"trained on {task.rows['train']:,} of {task.train_of:,} rows")
+            of = counted(task.train_of, "row")
+            parts.append(f"trained on {task.rows['train']:,} of {of}")
         for split, rows in task.rows.items():
             unseen = task.rows.get(split + _UNSEEN)
             if unseen is not None:
                 parts.append(f"{rows - unseen:,} of {rows:,} {split} texts are in train")
         if any(task.truncated.values()):
-            parts.append(f"{sum(task.truncated.values()):,} texts were cut to the model's length")
+            cut = sum(task.truncated.values())
+            were = "was" if cut == 1 else "were"
+            parts.append(f"{counted(cut, 'text')} {were} cut to the model's length")
         if parts:
             lines[task.title] = ", ".join(parts)
     return lines

@@ -14,6 +14,9 @@ from pathlib import Path
 # fairseq prints its configuration first, in both forms of the log, whenever it starts
 _SESSION_START = "{'_name': None, 'common': "
 _DONE = "| done training in "
+_MOST_UPDATES = 10**15  # more are no count, and their sums no numbers
+# of a criterion that logs neither
+_NOT_VALIDATED = {"loss": math.nan, "ppl": math.nan}
 
 
 class TrainingLog:
@@ -22,7 +25,8 @@ class TrainingLog:
     Attributes:
         train: one record per log interval, ``{"updates": ..., "loss": ..., "ki_rate": ...}``,
             values as floats in fairseq's units (losses in bits), ``updates`` an int.
-        valid: per subset, one record per validation, ``{"updates": ..., "loss", "ppl", ...}``.
+        valid: per subset, one record per validation, ``{"updates": ..., "loss", "ppl", ...}``;
+            these two are always there, nan where the log lacks them.
         done: the last session ended by itself.
     """
 
@@ -46,7 +50,7 @@ class TrainingLog:
             return None
         try:
             stats = json.loads(line[start:])
-        except json.JSONDecodeError:  # the process was killed while it wrote
+        except (ValueError, RecursionError):  # killed while it wrote; or no line of fairseq's
             return None
         kind, record = _record(stats)
         if kind is None:
@@ -150,12 +154,16 @@ def _record(stats: dict) -> tuple[str | None, dict]:
         updates = int(float(stats[prefix + "num_updates"]))
     except (TypeError, ValueError, OverflowError):
         return None, {}
+    if not 0 <= updates <= _MOST_UPDATES:
+        return None, {}
     record: dict = {"updates": updates}
     for key, value in stats.items():
         name = key.removeprefix(prefix)
         if name not in ("num_updates", "update"):  # `update` counts epochs
             try:
                 record[name] = float(value)
-            except (TypeError, ValueError):
+            except (TypeError, ValueError, OverflowError):
                 continue
+    if kind not in ("train", "epoch"):
+        record = {**_NOT_VALIDATED, **record}
     return kind, record

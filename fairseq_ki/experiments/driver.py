@@ -96,8 +96,8 @@ def _do(job: Job, title: str, signature: str, redo_changed: bool) -> float:
     """See to it that a job is done; its seconds as far as the driver knows them."""
     if job.spec.folder == SHARED:
         wait_until_free(job.folder, title)
-    started = _read(job.folder / STARTED, "signature", "words")
-    done = _read(job.folder / DONE, "seconds")
+    started = _read(job.folder / STARTED, {"signature": str, "words": list})
+    done = _read(job.folder / DONE, {"seconds": (int, float)})
     progress = Progress(title, job.updates)
     if started and started["signature"] != signature:
         difference = _difference(started["words"], job.words)
@@ -194,16 +194,22 @@ def _yaml(content: object) -> str:
     return content if isinstance(content, str) else yaml.safe_dump(content, sort_keys=False)
 
 
-def _read(path: Path, *keys: str) -> dict | None:
+def _read(path: Path, kinds: dict[str, type | tuple[type, ...]]) -> dict | None:
+    """A note of this driver, its values of these kinds; None where there is none."""
     if not path.is_file():
         return None
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(content, dict) or not set(keys) <= set(content):
+        if not isinstance(content, dict):
             raise ValueError(repr(content)[:100])
+        for key, kind in kinds.items():
+            value = content.get(key)
+            texts = all(isinstance(v, str) for v in value) if isinstance(value, list) else True
+            if not isinstance(value, kind) or isinstance(value, bool) or not texts:
+                raise ValueError(repr({key: value})[:100])
     except (ValueError, RecursionError) as e:
         raise ValueError(
-            f"{path}: expected what this driver writes, with {' and '.join(keys)}, found {e}; "
+            f"{path}: expected what this driver writes, with {' and '.join(kinds)}, found {e}; "
             f"move {path.parent} away to repeat the run"
         ) from None
     return content

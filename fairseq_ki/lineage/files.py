@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import os
 import platform
 from argparse import Namespace
@@ -16,7 +17,7 @@ import torch
 
 from fairseq_ki import __version__
 from fairseq_ki.compat import load_structure, write_whole
-from fairseq_ki.evaluation.flops import batch_of, sizes_of, training_flops
+from fairseq_ki.evaluation.flops import Sizes, batch_of, sizes_of, training_flops
 from fairseq_ki.lineage.records import Lineage, LineageError, Model, printable
 from fairseq_ki.models._teacher_files import HUGGING_FACE
 from fairseq_ki.store import file_sha256
@@ -25,6 +26,7 @@ from fairseq_ki.store.strict_json import read_json
 LINEAGE = "lineage.json"
 STATE = "lineage"  # under it a checkpoint has its id and counts, in the state of its task
 _LARGEST_FILE = 8 << 20
+_MOST_TOKENS = 1e30
 _HUGGING_FACE_FILES = (".json", ".model", ".safetensors", ".txt")
 
 
@@ -87,7 +89,7 @@ def recorded_state(state: Mapping[str, Any]) -> dict[str, Any] | None:
                 and len(identity) <= 64
                 and isinstance(updates, int)
                 and isinstance(tokens, (int, float))
-                and 0 <= tokens < 1e30
+                and 0 <= tokens < _MOST_TOKENS
             ):
                 return found
     return None
@@ -134,7 +136,8 @@ def _tokens_of_meters(state: Mapping[str, Any], updates: int | None) -> float | 
     """Tokens of a run of plain fairseq, if its last epoch's updates were as large as all others."""
     try:
         meters = {key: meter for _, key, _, meter in state["extra_state"]["metrics"]["train"]}
-        return float(updates * meters["wpb"]["sum"] / meters["wpb"]["count"])
+        tokens = float(updates * meters["wpb"]["sum"] / meters["wpb"]["count"])
+        return tokens if 0 <= tokens < _MOST_TOKENS else None
     except (KeyError, TypeError, ValueError, ZeroDivisionError, OverflowError):
         return None
 
@@ -147,10 +150,6 @@ def _from_checkpoint(
     except (ValueError, KeyError, TypeError, AttributeError):
         sizes = None
     tokens = recorded["tokens"] if recorded else _tokens_of_meters(state, updates)
-    flops = None
-    task = _options(state, "task")
-    if tokens is not None and sizes is not None and "tokens_per_sample" in task:
-        flops = training_flops(sizes, batch_of(task, tokens))
     model = _options(state, "model")
     arch = model.get("_name") or model.get("arch")
     return Model(
@@ -160,8 +159,19 @@ def _from_checkpoint(
         sizes=asdict(sizes) if sizes else {},
         updates=updates,
         tokens=tokens,
-        flops=flops,
+        flops=_flops(sizes, _options(state, "task"), tokens),
     )
+
+
+def _flops(sizes: Sizes | None, task: Mapping[str, Any], tokens: float | None) -> float | None:
+    """None as well where a checkpoint's options are no numbers: its weights may be whole."""
+    if tokens is None or sizes is None:
+        return None
+    try:
+        flops = training_flops(sizes, batch_of(dict(task), tokens))
+        return flops if 0 <= flops < math.inf else None
+    except (KeyError, TypeError, ValueError, OverflowError):
+        return None
 
 
 def _options(state: Mapping[str, Any], part: str) -> dict[str, Any]:

@@ -254,13 +254,14 @@ class KITaskMixin(LineageMixin, MixtureMixin, StoreMixin):
         if config.restore_file != LAST:
             return config.restore_file
         last = os.path.join(config.save_dir, LAST)
-        if config.continue_once is not None and not os.path.isfile(last):
+        if config.continue_once is not None and not os.path.lexists(last):
             return config.continue_once
         return last
 
     def _restores(self) -> bool:
         """True if fairseq is going to load a checkpoint, and so may be past the teacher's end."""
-        return os.path.isfile(self._restored_file())
+        # a link that leads nowhere is no new start, but is refused when it is to be loaded
+        return os.path.lexists(self._restored_file())
 
     # -- state that has to survive a restart; fairseq files it under the task's class name
 

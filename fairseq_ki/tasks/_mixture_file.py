@@ -1,6 +1,5 @@
 """The file of ``--ki-mixture``: the domains of a run, their data, weights and teachers."""
 
-import math
 import os
 import re
 from dataclasses import dataclass
@@ -8,10 +7,13 @@ from pathlib import Path
 
 from fairseq.data import Dictionary
 
-from fairseq_ki.checked_yaml import CheckedYaml
+from fairseq_ki.checked_yaml import CheckedYaml, shown
 
 _DOMAIN = {"data": str, "weight": float, "teachers": list}
 _TEACHER = {"checkpoint": str, "store": str, "weight": float, "dict": str}
+
+# only proportions count; beyond these, sums of them or shares of samples are no longer numbers
+_LEAST_WEIGHT, _MOST_WEIGHT = 1e-6, 1e6
 
 # "NAME_loss" and the like must not be the names of other things in the logs
 _TAKEN = ("best", "ki", "train", "valid")
@@ -120,10 +122,11 @@ def _teacher(file: CheckedYaml, value: object, where: tuple) -> TeacherEntry:
 
 
 def _weight(file: CheckedYaml, options: dict, where: tuple) -> float:
-    weight = float(options.get("weight", 1.0))
-    if not 0.0 <= weight < math.inf:
-        file.refuse((*where, "weight"), "a finite number of 0 or more", weight)
-    return weight
+    weight = options.get("weight", 1.0)
+    if weight != 0 and not _LEAST_WEIGHT <= weight <= _MOST_WEIGHT:
+        expected = f"0 or a number from {_LEAST_WEIGHT:g} to {_MOST_WEIGHT:g}"
+        file.refuse((*where, "weight"), expected, shown(weight))
+    return float(weight)
 
 
 def _check_data(file: CheckedYaml, data: str, where: tuple, symbols: list[str]) -> None:

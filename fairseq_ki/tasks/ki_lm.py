@@ -83,7 +83,7 @@ class KILanguageModelingTask(KITaskMixin, LanguageModelingTask):
         self.datasets[split] = self.with_stored_rows(*samples, split, epoch, combine)
 
     def blocks(self, split: str, epoch: int, combine: bool) -> CausalBlocks:
-        check_split(self.args.data, split, epoch, combine)
+        check_split(self.args.data, split, epoch, combine, len(self.source_dictionary))
         super().load_dataset(split, epoch=epoch, combine=combine)
         return CausalBlocks(self.datasets[split])
 

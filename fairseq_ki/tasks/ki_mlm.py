@@ -126,9 +126,11 @@ class KIMaskedLMTask(KITaskMixin, MaskedLMTask):
         self, split: str, epoch: int, combine: bool
     ) -> tuple[MaskTokensDataset, MaskTokensDataset]:
         """(inputs, targets): blocks by their index in the split, with the masks of an epoch."""
-        check_split(self.cfg.data, split, epoch, combine)
         training = split == self.cfg.train_subset
         dictionary = self.source_dictionary
+        # the last symbol, where dict.txt lacks it; no text has it
+        masked_last = self.mask_idx == len(dictionary) - 1
+        check_split(self.cfg.data, split, epoch, combine, len(dictionary) - masked_last)
         return mask_tokens(
             self._load_dataset_split(split, epoch, combine),
             dictionary,

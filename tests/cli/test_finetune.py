@@ -258,6 +258,68 @@ def test_a_task_that_is_named_and_has_no_data_is_no_error(call, tmp_path):
     assert "expected a folder for each task" in err
 
 
+@pytest.mark.parametrize(
+    "words",
+    ["--seeds 1 2", "--lr 1", "--batch-size 8", "--epochs 10", "--grid paper", "--update-freq 1",
+     "--fp16"],
+)  # fmt: skip
+def test_a_probe_takes_no_options_of_fine_tuning(call, tmp_path, words):
+    status, _, err = call(f"--tasks mood --probe mean {words}")
+    assert status == 2
+    option = words.split()[0]
+    assert f"--probe mean: expected no options of fine-tuning, found {option}; drop it" in err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_probe_of_one_class_is_refused_by_its_task(call, tmp_path):
+    status, _, err = call("--tasks mood --probe mean --max-train 1")
+    assert status == 2
+    assert "mood: expected at least two classes among the 1 row that the probe is trained" in err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_probe_without_data_has_its_own_title(call, tmp_path):
+    (tmp_path / "empty").mkdir()
+    status, out, _ = call("--tasks rte --probe mean", folder=tmp_path / "empty")
+    assert status == 0
+    assert "Downstream, linear probe of the mean over tokens" in out
+    assert "fine-tuned" not in out
+    status, out, _ = call("--tasks mood --probe mean --dry-run")
+    assert "# mood: a linear probe, in this process; no command is run" in out
+
+
+def test_tsv_of_a_task_of_ones_own_is_not_passed_over(call, tmp_path):
+    folder = tmp_path / "d"
+    for name in ("mine", "WNLI"):  # the second is GLUE's, and none of the paper's
+        (folder / name).mkdir(parents=True)
+        (folder / name / "train.tsv").write_text("text\tlabel\ngood\t1\n")
+    status, _, err = call("--tasks mine", folder=folder)
+    assert status == 2
+    assert "mine/train.tsv: TSV is read for GLUE's tasks only; use JSON lines" in err
+    status, _, err = call("", folder=folder)
+    assert status == 2
+    assert "found mine/train.tsv alone; TSV is read for GLUE's tasks only" in err
+    for split in ("train", "dev"):
+        rows = [{"text": word, "label": "x" if word in GOOD else "y"} for word in GOOD + BAD]
+        write_rows(folder / "other" / f"{split}.jsonl", rows)
+    assert call("--probe mean", folder=folder)[0] == 0
+    found = results_json.load_downstream(tmp_path / "out" / "downstream.json")
+    reasons = {entry.task: entry.reason for entry in found.not_run}
+    assert reasons["mine"] == "TSV is read for GLUE's tasks only; use JSON lines"
+    assert reasons["rte"] == "no data"
+    assert "WNLI" not in reasons
+
+
+def test_data_that_is_refused_leaves_no_folder(call, tmp_path):
+    rows = [{"text": "good", "label": 1e308}, {"text": "bad", "label": -1e308}]
+    write_rows(tmp_path / "d" / "huge" / "train.jsonl", rows)
+    write_rows(tmp_path / "d" / "huge" / "dev.jsonl", rows)
+    status, _, err = call("--tasks huge", folder=tmp_path / "d")
+    assert status == 2
+    assert "train.jsonl, line 1: expected a number from -1e+06 to 1e+06 as label" in err
+    assert not (tmp_path / "out").exists()
+
+
 def test_dry_run_prints_commands_that_would_be_run(call, tmp_path):
     status, out, _ = call("--tasks mood qnli --dry-run --seeds 1 2")
     assert status == 0

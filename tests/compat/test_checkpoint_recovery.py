@@ -82,6 +82,41 @@ def test_never_starts_over_in_silence(save_dir, fairseq_train, data_bin):
     assert (save_dir / "checkpoint_last.pt").stat().st_size == 5000
 
 
+def link_to_nowhere(path):
+    path.symlink_to("/not-mounted/checkpoint_last.pt")
+
+
+@pytest.mark.parametrize(
+    ("put", "found"),
+    [
+        (link_to_nowhere, r"a link that leads to no file \(/not-mounted/.*Mount the disk"),
+        (os.mkfifo, "neither a file nor a link. Move it away"),
+        (os.mkdir, "a folder. Move it away"),
+    ],
+)
+def test_a_last_one_that_is_no_file_stops_the_run_and_stays(
+    save_dir, fairseq_train, data_bin, put, found
+):
+    last = save_dir / "checkpoint_last.pt"
+    last.unlink()
+    put(last)
+    with pytest.raises(compat.CheckpointError, match=f"{found}.*checkpoint_1_4.pt .4 updates"):
+        fairseq_train(data_bin, save_dir, f"{PLAIN} --max-update 6")
+    assert os.path.lexists(last)
+    assert not last.is_file()
+    assert sorted(path.name for path in save_dir.glob("*.pt")) == [
+        "checkpoint_1_2.pt",
+        "checkpoint_1_4.pt",
+        "checkpoint_last.pt",
+    ]
+
+
+def test_a_pipe_among_the_checkpoints_is_not_waited_for(save_dir):
+    cut(save_dir / "checkpoint_last.pt")
+    os.mkfifo(save_dir / "checkpoint_1_5.pt")
+    assert repair_last_checkpoint(str(save_dir)).endswith("checkpoint_1_4.pt")
+
+
 def test_a_poisoned_last_checkpoint_is_refused_not_passed_over(save_dir):
     state = compat.load_checkpoint(save_dir / "checkpoint_last.pt")
     torch.save({**state, "x": os.system}, save_dir / "checkpoint_last.pt")

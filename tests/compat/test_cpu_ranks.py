@@ -75,6 +75,24 @@ def test_ranks_that_nothing_starts_are_refused(cfg):
     assert cfg.distributed_training.distributed_backend == "gloo"
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "range_"),
+    [
+        ("RANK", "x", "from 0 to 1"),
+        ("RANK", "5", "from 0 to 1"),
+        ("RANK", "-1", "from 0 to 1"),
+        ("WORLD_SIZE", "0", "from 1 to"),
+        ("WORLD_SIZE", "9" * 5000, "from 1 to"),
+        ("MASTER_PORT", "65536", "from 0 to 65535"),
+    ],
+)
+def test_variables_that_no_launcher_sets(cfg, under_torchrun, monkeypatch, name, value, range_):
+    under_torchrun(2, 0)
+    monkeypatch.setenv(name, value)
+    with pytest.raises(compat.CompatError, match=f"{name}={value[:40]}: expected .* {range_}"):
+        connect_ranks(cfg)
+
+
 def test_one_gpu_per_process_is_connected_too(cfg, under_torchrun, monkeypatch):
     cfg.common.cpu = False
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)

@@ -158,7 +158,10 @@ GOOD = [row(), row(label="y")]
         ([], GOOD, r"train\.jsonl: expected labelled rows, found none"),
         ([row()], [row()], r"train\.jsonl: expected at least two classes, found one"),
         ([row(label=1.5)], [row(label=1.5)], r"train\.jsonl: expected different numbers"),
-        ([row(label=1.5), row(label=2.5)], [row()], r"dev.*line 1: expected a number as label"),
+        ([row(label=1.5), row(label=2.5)], [row()], r"dev.*line 1: expected a number from"),
+        ([*GOOD, row(label=1.0)], GOOD, r"line 3: expected labels of one kind.*1.0, unlike line 1"),
+        ([row(label=1.0), row(label="1")], GOOD, r"line 2: .* of one kind.*'1', unlike line 1"),
+        ([row(label=1e308), row(label=1.5)], GOOD, r"line 1: expected a number from -1e\+06"),
         ([row(label=1.5), '{"text": "a", "label": NaN}'], GOOD, r"line 2: expected a number"),
     ],
 )
@@ -167,6 +170,19 @@ def test_what_is_wrong_is_named_with_its_line(tmp_path, train, dev, message):
     jsonl(tmp_path / "mine" / "dev.jsonl", *dev)
     with pytest.raises(ValueError, match=message):
         read(tmp_path, "mine")
+
+
+def test_labels_of_thousands_of_digits_are_in_order_of_their_spelling(tmp_path):
+    long = "1" * 5000
+    jsonl(tmp_path / "mine" / "train.jsonl", row(label=long), row(label="9"), row(label="01"))
+    jsonl(tmp_path / "mine" / "dev.jsonl", row(label="9"))
+    assert read(tmp_path, "mine").labels == ["01", long, "9"]
+
+
+def test_the_mark_of_utf_8_is_no_text(tmp_path):
+    for split in ("train", "dev"):
+        jsonl(tmp_path / "mine" / f"{split}.jsonl", "\ufeff" + json.dumps(row()), row(label="y"))
+    assert [r.text for r in read(tmp_path, "mine").rows["train"]] == ["a", "a"]
 
 
 def test_bytes_that_are_no_text(tmp_path):
@@ -188,6 +204,10 @@ def test_folders(tmp_path):
         read(tmp_path, "cola")
     with pytest.raises(ValueError, match=r"one task; give the folder above it, and --tasks cola"):
         find_tasks(tmp_path / "cola")
+    write(tmp_path / "RTE" / "train.tsv", GLUE["RTE"][0])
+    with pytest.raises(ValueError, match=r"one task; give the folder above it, and --tasks RTE"):
+        find_tasks(tmp_path / "RTE")
+    (tmp_path / "RTE" / "train.tsv").unlink()
     write(tmp_path / "CoLA" / "train.tsv", GLUE["CoLA"][1])
     with pytest.raises(ValueError, match="one folder for cola, found CoLA and cola"):
         find_tasks(tmp_path)

@@ -2,7 +2,7 @@
 
 import os
 
-from cases_training import shard
+from cases_training import shard, without_sentences
 from refusals import Case, files, flip, spoiled
 from world import CAPTURE
 
@@ -52,6 +52,10 @@ LOGITS = [
     Case("logits-finished", f"{WRITE} --out {{store}}"),
     Case("logits-other-settings", f"{WRITE} --out {{store}} --k 7"),
     Case("data-missing", WRITE.replace("{data}", "nowhere")),
+    Case("data-split-empty", WRITE.replace("{data}", "d"),
+         spoiled("data", "d", without_sentences)),
+    Case("data-ids", WRITE.replace("{data}", "d"),
+         spoiled("data", "d", lambda d: (d / "dict.txt").write_text("w0 2\nw1 1\n"))),
     Case("mask-prob", f"{WRITE} --mask-prob 1"),
     Case("teacher-missing", f"{WRITE} --teacher none.pt"),
     Case("teacher-unsafe", f"{WRITE} --teacher {{bomb}}"),
@@ -113,6 +117,10 @@ EXPERIMENTS = [
          recipe(GOOD, {"out/a/seed1/started.json": '{"signature'})),
     Case("experiment-note-damaged", f"{EXPERIMENT} --data {{data}}",
          recipe(GOOD, {"out/a/seed1/started.json": "[1]"})),
+    Case("experiment-note-damaged", f"{EXPERIMENT} --data {{data}}",
+         recipe(GOOD, {"out/a/seed1/started.json": '{"signature": "x", "words": 5}'})),
+    Case("experiment-note-damaged", f"{EXPERIMENT} --data {{data}}",
+         recipe(GOOD, {"out/a/seed1/started.json": '{"signature": "x", "words": [5]}'})),
 ]  # fmt: skip
 
 REPORTS = [

@@ -1,5 +1,7 @@
 """Mixtures, conversion, growth, lineage and fine-tuning."""
 
+import json
+
 from cases_training import PLAIN, TAUGHT
 from refusals import Case, Prepare, files
 
@@ -19,7 +21,14 @@ REMOTE_CODE = {
     "d/config.json": '{"model_type": "roberta", "auto_map": {"AutoModel": "evil.Model"}}',
     "d/evil.py": "open('executed', 'w')",
 }
+MASKED = FINETUNE.replace("{teacher}", "{masked}")
 TASK = files({"d/a/train.jsonl": "x\n"})
+
+
+def labelled(*labels) -> Prepare:
+    """A task ``a`` of rows with these labels."""
+    rows = "".join(json.dumps({"text": "good", "label": label}) + "\n" for label in labels)
+    return files({"d/a/train.jsonl": rows, "d/a/dev.jsonl": rows})
 
 
 def mixture(text: str) -> Prepare:
@@ -60,6 +69,9 @@ MIXTURES = [
     Case("mixture-key", MIXED, mixture("domains: {a: {data: '{data}'}}\ncolour: 3\n")),
     Case("mixture-weight", MIXED, mixture("{data: '{data}', weight: -1}")),
     Case("mixture-weight", MIXED, mixture("{data: '{data}', weight: .nan}")),
+    Case("mixture-weight", MIXED, mixture(f"{{data: '{{data}}', weight: 1{'0' * 400}}}")),
+    Case("mixture-weight", MIXED, mixture("{data: '{data}', weight: 1.0e+308}")),
+    Case("mixture-text", MIXED, taught('{checkpoint: "x\\0y"}')),
     Case("mixture-weights-all-0", MIXED, mixture("{data: '{data}', weight: 0}")),
     Case("mixture-data", MIXED, mixture("{data: nowhere}")),
     Case("mixture-dictionary", MIXED, other_dictionary),
@@ -135,6 +147,13 @@ FINETUNINGS = [
     Case("finetune-lr", f"{FINETUNE} --lr 0", TASK),
     Case("finetune-epochs", f"{FINETUNE} --epochs 0", TASK),
     Case("finetune-max-train", f"{FINETUNE} --max-train 0", TASK),
+    Case("finetune-probe-options", f"{FINETUNE} --probe mean --seeds 1 2", TASK),
+    Case("finetune-tsv", f"{FINETUNE} --tasks a", files({"d/a/train.tsv": "x\ty\n"})),
+    Case("finetune-tsv", FINETUNE, files({"d/a/train.tsv": "x\ty\n"})),
+    Case("finetune-labels-mixed", MASKED, labelled("x", "y", 1.0)),
+    Case("finetune-number", MASKED, labelled(1e308, -1e308)),
+    Case("finetune-number", MASKED, labelled(1.5, 10**400)),
+    Case("finetune-one-class", f"{MASKED} --probe mean --max-train 1", labelled("x", "y")),
     Case("finetune-metric", f"{FINETUNE} --metric a=foo", TASK),
 ]
 

@@ -15,6 +15,8 @@ LM = f"fairseq-train {{data}} --user-dir {{package}} --task ki_lm {CAUSAL} {TRAI
 STORED = f"{PLAIN} --ki-store s --ki-steps 2"
 ELSEWHERE = TAUGHT.replace("{data}", "d")
 
+LAUNCHED = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500", "WORLD_SIZE": "2", "RANK": "0"}
+
 
 def shard(store: Path) -> Path:
     return next(store.glob("*.rows"))
@@ -50,6 +52,22 @@ def other_dictionary_in_save_dir(world, folder):
     (folder / "save" / "dict.txt").write_text("a 1\n")
 
 
+def link_to_nowhere(world, folder):
+    (folder / "save").mkdir()
+    (folder / "save" / "checkpoint_last.pt").symlink_to("/nowhere/checkpoint_last.pt")
+
+
+def overwrite(path: Path, at: int, content: bytes) -> None:
+    whole = bytearray(path.read_bytes())
+    whole[at : at + len(content)] = content
+    path.write_bytes(whole)
+
+
+def without_sentences(data: Path) -> None:
+    (data / "train.idx").write_bytes((data / "train.idx").read_bytes()[:18] + bytes(8))
+    (data / "train.bin").write_bytes(b"")
+
+
 def alter_text(path: Path, old: str, new: str) -> None:
     text = path.read_text()
     assert old in text
@@ -71,6 +89,14 @@ CASES = [
          spoiled("data", "d", lambda d: cut(d / "train.idx", 999))),
     Case("data-tokens-damaged", ELSEWHERE,
          spoiled("data", "d", lambda d: cut(d / "train.bin", 999))),
+    Case("data-index-version", ELSEWHERE,
+         spoiled("data", "d", lambda d: overwrite(d / "train.idx", 9, b"\2"))),
+    Case("data-index-sizes", ELSEWHERE,
+         spoiled("data", "d", lambda d: overwrite(d / "train.idx", 26, b"\xff\xff\xff\x7f"))),
+    Case("data-split-empty", ELSEWHERE, spoiled("data", "d", without_sentences)),
+    Case("data-ids", ELSEWHERE, spoiled("data", "d", lambda d: (d / "dict.txt").write_text(""))),
+    Case("data-ids", LM.replace("{data}", "d"),
+         spoiled("data", "d", lambda d: (d / "dict.txt").write_text("w0 2\nw1 1\n"))),
     Case("mask-prob", f"{TAUGHT} --mask-prob 0"),
     Case("mask-prob", f"{TAUGHT} --mask-prob 2"),
     Case("mask-shares", f"{TAUGHT} --random-token-prob 0.95"),
@@ -145,6 +171,9 @@ CASES = [
     Case("restore-data", f"{TAUGHT} --restore-file {{student}} --batch-size 1000"),
     Case("finetune-missing", f"{TAUGHT} --finetune-from-model none.pt"),
     Case("last-damaged", TAUGHT, files({"save/checkpoint_last.pt": ""})),
+    Case("last-no-file", TAUGHT, link_to_nowhere),
+    Case("last-no-file", TAUGHT,
+         lambda world, folder: (folder / "save" / "checkpoint_last.pt").mkdir(parents=True)),
     Case("save-dir-of-other-data", TAUGHT, other_dictionary_in_save_dir),
     Case("seed", f"{TAUGHT} --seed -1"),
     Case("seed", f"{TAUGHT} --seed {10**30}"),
@@ -160,6 +189,8 @@ CASES = [
     Case("world-size-on-cpu", f"{TAUGHT} --distributed-world-size 2"),
     Case("init-method-on-cpu",
          f"{TAUGHT} --distributed-world-size 2 --distributed-init-method tcp://localhost:1"),
+    Case("launcher", TAUGHT, environment=LAUNCHED | {"RANK": "x"}),
+    Case("launcher", TAUGHT, environment=LAUNCHED | {"RANK": "5"}),
     Case("betas", f"{TAUGHT} --optimizer ki_adam --adam-betas 0.9"),
     # a store
     Case("store-missing", STORED),

@@ -21,8 +21,9 @@ def zygote():
 
 
 @pytest.fixture(scope="session")
-def world(zygote, data_bin, teacher, fairseq_train, tmp_path_factory):
+def world(zygote, data_bin, teacher, masked_lm, fairseq_train, tmp_path_factory):
     """Good inputs of every kind, for the cases to spoil copies of."""
     from world import World
 
-    return World.build(tmp_path_factory.mktemp("world"), zygote, data_bin, teacher, fairseq_train)
+    folder = tmp_path_factory.mktemp("world")
+    return World.build(folder, zygote, data_bin, teacher, masked_lm, fairseq_train)

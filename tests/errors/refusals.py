@@ -2,8 +2,8 @@
 
 import os
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from forking import REPO
@@ -24,12 +24,14 @@ class Case:
         command: as typed; ``{data}`` and the like are names of the world.
         prepare: puts the bad input into the working directory.
         status: the exit status; None: what the page says of the program.
+        environment: variables beside those of every command.
     """
 
     refusal: str
     command: str
     prepare: Prepare | None = None
     status: int | None = None
+    environment: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def expected_status(self) -> int:

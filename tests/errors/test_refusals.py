@@ -39,9 +39,8 @@ def test_refusal(case, world, zygote, tmp_path):
     if case.prepare:
         case.prepare(world, folder)
     before = snapshot(folder), snapshot(world.folder)
-    done = zygote.run(
-        world.fill(case.command), folder, tmp_path / "output", TMPDIR=str(folder / "tmp")
-    )
+    environment = {"TMPDIR": str(folder / "tmp"), **case.environment}
+    done = zygote.run(world.fill(case.command), folder, tmp_path / "output", **environment)
     check(case, done.status, done.output)
     assert (snapshot(folder), snapshot(world.folder)) == before
 
@@ -59,7 +58,7 @@ def test_refusal_in_a_shell(refusal, world, tmp_path):
     done = subprocess.run(
         ["bash", "-c", f"{program} {rest}"],
         cwd=tmp_path,
-        env={**os.environ, **ENVIRONMENT, "PYTHONPATH": str(REPO)},
+        env={**os.environ, **ENVIRONMENT, "PYTHONPATH": str(REPO), **case.environment},
         capture_output=True,
         text=True,
         timeout=120,

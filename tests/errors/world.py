@@ -53,12 +53,13 @@ class World:
     names: dict[str, str]
 
     @classmethod
-    def build(cls, folder: Path, zygote: Zygote, data_bin, teacher, train) -> "World":
+    def build(cls, folder: Path, zygote: Zygote, data_bin, teacher, masked_lm, train) -> "World":
         names = {
             "package": str(REPO / "fairseq_ki"),
             "preprocess": str(REPO / "preprocess"),
             "data": str(folder / "data-bin"),
             "teacher": str(folder / "teacher" / "checkpoint_last.pt"),
+            "masked": str(masked_lm),  # with a SentencePiece model, which fine-tuning needs
             "causal": str(folder / "causal" / "checkpoint_last.pt"),
             "short": str(folder / "short" / "checkpoint_last.pt"),
             "bomb": str(folder / "bomb" / "checkpoint_last.pt"),

@@ -13,7 +13,9 @@ from fairseq_ki.evaluation.downstream import (
     SettingScores,
     TaskScores,
     choose,
+    counted,
     summary,
+    tenths,
 )
 from fairseq_ki.evaluation.downstream_table import downstream_tables
 from fairseq_ki.evaluation.report import gather, write_html, write_markdown
@@ -51,6 +53,19 @@ NO_MNLI = NotRun("mnli", "MNLI", True, "no data")
 
 def cells(table):
     return {row[0]: row[1:] for row in table.rows}
+
+
+def test_numbers_as_they_are_read():
+    assert [tenths(x) for x in (-0.04, 0.0, -0.06, 12.34)] == ["0.0", "0.0", "-0.1", "12.3"]
+    assert [counted(n, "line") for n in (0, 1, 2000)] == ["0 lines", "1 line", "2,000 lines"]
+
+
+def test_a_table_of_nothing_names_no_method_but_the_one_that_was_asked():
+    nothing = [downstream("a", not_run=[NO_MNLI])]
+    assert [table.title for table in downstream_tables(nothing)] == ["Downstream"]
+    (table,) = downstream_tables(nothing, asked="probe-mean")
+    assert table.title == "Downstream, linear probe of the mean over tokens"
+    assert cells(table) == {"MNLI": ["not run: no data"]}
 
 
 def test_the_setting_with_the_best_mean_on_dev_is_taken():

@@ -46,6 +46,35 @@ def test_printed_form():
     assert log.wall_at(2) == 3
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"a":' + "[" * 5000 + "]" * 5000 + "}",
+        '{"num_updates": 3, "loss": ' + "1" * 5000 + "}",
+        '{"num_updates": 1e300, "loss": 3}',
+        '{"num_updates": -3, "loss": 3}',
+        '{"num_updates": NaN, "loss": 3}',
+    ],
+    ids=["deep", "digits", "huge", "negative", "nan"],
+)
+def test_lines_that_fairseq_does_not_write_hold_no_record(line):
+    log = parse_log([inner(1), line, inner(4)])
+    assert [record["updates"] for record in log.train] == [1, 4]
+
+
+def test_a_number_that_no_float_holds_is_left_out():
+    log = parse_log([inner(1), '{"num_updates": 3, "loss": ' + "1" * 400 + ', "lr": 2}'])
+    assert log.train[-1] == {"updates": 3, "lr": 2}
+
+
+def test_a_validation_without_loss_or_ppl_is_one_without_their_numbers():
+    log = parse_log([inner(1, wall=1), '{"valid_num_updates": "2"}', valid(3, 5.0)])
+    assert [r["updates"] for r in log.valid["valid"]] == [2, 3]
+    columns, _ = run_curves(parse_log([inner(1, wall=1), '{"valid_num_updates": "2"}']))
+    assert math.isnan(columns["loss"][0])
+    assert math.isnan(columns["ppl"][0])
+
+
 def test_log_file_form_repeats_lines(tmp_path):
     # --log-file has no tags, and fairseq adds one more handler with every epoch
     bare = [line[line.index("{") :] for line in PRINTED.splitlines() if '{"' in line]

@@ -108,6 +108,16 @@ def test_a_folder_with_other_things_is_left_alone(write_recipe, tmp_path):
         run(write_recipe(), tmp_path / "out", "--redo-changed")
 
 
+@pytest.mark.parametrize("seconds", ["x", None, True, [1]])
+def test_a_note_of_the_end_that_is_damaged(write_recipe, tmp_path, seconds):
+    out = tmp_path / "out"
+    run(write_recipe(), out)
+    note = out / "first" / "seed1" / "done.json"
+    note.write_text(json.dumps({**json.loads(note.read_text()), "seconds": seconds}))
+    with pytest.raises(ValueError, match=r"done\.json: expected .* with seconds, found .*move"):
+        run(write_recipe(), out)
+
+
 def test_dry_run(write_recipe, tmp_path, capsys):
     assert run(write_recipe(), tmp_path / "out", "--dry-run") == 0
     assert "worker.py" in capsys.readouterr().out

@@ -1,12 +1,14 @@
 """lineage.json as trainings, grow and the verb leave and read it."""
 
 import json
+import math
 import shutil
 
 import pytest
 import torch
 
 from fairseq_ki.cli.main import main
+from fairseq_ki.compat import load_checkpoint
 from fairseq_ki.evaluation.flops import (
     Batch,
     batch_of,
@@ -141,6 +143,27 @@ def test_a_checkpoint_alone_tells_what_it_can(teacher, generations, tmp_path, ca
     # and another run's lineage.json beside it is not taken for its own
     shutil.copy(generations / "g1" / "lineage.json", tmp_path)
     assert of_checkpoint(str(tmp_path / "copy.pt"))[0] == alone
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"mask_prob": "x"},
+        {"mask_prob": math.nan},
+        {"mask_prob": -1e300},
+        {"tokens_per_sample": "x"},
+        {"tokens_per_sample": math.inf},
+        {"tokens_per_sample": None},
+    ],
+    ids=str,
+)
+def test_options_that_are_no_numbers_leave_the_cost_unknown(generations, tmp_path, capsys, options):
+    state = load_checkpoint(generations / "g1" / "checkpoint_last.pt")
+    state["cfg"]["task"].update(options)
+    torch.save(state, tmp_path / "altered.pt")
+    found = printed(capsys, tmp_path / "altered.pt")
+    assert found["unknown"] == [found["model"]]
+    assert main(["lineage", str(tmp_path / "altered.pt")]) == 0
 
 
 def test_nothing_about_lineage_stops_a_training(
