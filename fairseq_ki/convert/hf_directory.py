@@ -8,7 +8,6 @@ unpickler then reads.
 import json
 import os
 import re
-import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +17,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from fairseq_ki.compat.checkpoint_archive import what_is_wrong
+from fairseq_ki.compat.checkpoint_archive import is_archive, what_is_wrong
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
@@ -114,7 +113,7 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def _read_pickle(path: Path) -> dict[str, Tensor]:
-    wrong = what_is_wrong(str(path), contents=True) if zipfile.is_zipfile(path) else None
+    wrong = what_is_wrong(path, contents=True) if is_archive(path) else None
     if wrong is not None:
         raise ValueError(f"{path}: expected weights as torch.save writes them, found that {wrong}")
     try:
