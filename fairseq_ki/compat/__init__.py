@@ -34,6 +34,7 @@ from fairseq_ki.compat.checkpoint_reading import (  # noqa: E402
 from fairseq_ki.compat.checkpoint_writing import (  # noqa: E402
     CheckpointWriteError,
     copy_whole,
+    write_together,
     write_whole,
 )
 from fairseq_ki.compat.patching import CompatError, Patch  # noqa: E402
@@ -50,6 +51,7 @@ __all__ = [
     "copy_whole",
     "load_checkpoint",
     "load_structure",
+    "write_together",
     "write_whole",
 ]
 

@@ -13,7 +13,7 @@ from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from omegaconf import OmegaConf
 from torch import Tensor
 
-from fairseq_ki.compat import write_whole
+from fairseq_ki.compat import write_together
 from fairseq_ki.convert.hf_directory import read_config, read_tokenizer, read_weights
 from fairseq_ki.convert.key_maps import (
     BIOGPT,
@@ -306,6 +306,10 @@ def write_checkpoint(loaded: HFModel, out: Path) -> Path:
     state = {**loaded.state, "cfg": OmegaConf.to_container(cfg, resolve=True, enum_to_str=True)}
     symbols = [s for s in loaded.dictionary.symbols[4:] if s != MASK or loaded.kind == "causal"]
     lines = "".join(f"{symbol} 1\n" for symbol in symbols)
-    write_whole(str(dictionary), lambda file: file.write(lines.encode()))
-    write_whole(str(out), lambda file: torch.save(state, file))
+    write_together(
+        {
+            str(dictionary): lambda file: file.write(lines.encode()),
+            str(out): lambda file: torch.save(state, file),
+        }
+    )
     return dictionary
