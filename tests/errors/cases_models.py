@@ -1,5 +1,9 @@
 """Mixtures, conversion, growth, lineage and fine-tuning."""
 
+import json
+
+import safetensors.torch
+import torch
 from cases_training import PLAIN, TAUGHT
 from refusals import Case, Prepare, files
 
@@ -19,6 +23,18 @@ REMOTE_CODE = {
     "d/config.json": '{"model_type": "roberta", "auto_map": {"AutoModel": "evil.Model"}}',
     "d/evil.py": "open('executed', 'w')",
 }
+SYMBOLS = {"<s>": 0, "<pad>": 1, "</s>": 2, "<unk>": 3, "<mask>": 4}
+TOKENIZER = {
+    "d/tokenizer.json": json.dumps({
+        "version": "1.0", "truncation": None, "padding": None, "added_tokens": [],
+        "normalizer": None, "pre_tokenizer": None, "post_processor": None, "decoder": None,
+        "model": {"type": "WordLevel", "vocab": SYMBOLS, "unk_token": "<unk>"}}),
+    "d/tokenizer_config.json": json.dumps({
+        "tokenizer_class": "PreTrainedTokenizerFast", "pad_token": "<pad>"}),
+    "d/model.safetensors": safetensors.torch.save({
+        "lm_head.dense.weight": torch.zeros(16, 16),
+        "roberta.embeddings.word_embeddings.weight": torch.zeros(65, 16)}),
+}  # fmt: skip
 TASK = files({"d/a/train.jsonl": "x\n"})
 
 
@@ -104,6 +120,14 @@ CONVERSIONS = [
     Case("hf-index", FROM_HF, files({
         "d/config.json": ROBERTA,
         "d/model.safetensors.index.json": '{"weight_map": {"a": "../../x"}}'})),
+    Case("hf-index", FROM_HF, files({
+        "d/config.json": ROBERTA,
+        "d/model.safetensors.index.json": '{"weight_map": {"a": ["x"]}}'})),
+    Case("hf-tokenizer-file", FROM_HF, files(TOKENIZER | {
+        "d/config.json": ROBERTA, "other.json": TOKENIZER["d/tokenizer.json"],
+        "d/tokenizer_config.json": '{"tokenizer_file": "../other.json"}'})),
+    Case("hf-vocabulary", FROM_HF, files(TOKENIZER | {
+        "d/config.json": ROBERTA.replace('"vocab_size": 65', f'"vocab_size": {2**24}')})),
     Case("convert-text", "fairseq-ki convert encode d none --out y",
          files({"d/config.json": "{}"})),
 ]  # fmt: skip
