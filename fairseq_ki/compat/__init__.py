@@ -13,6 +13,7 @@ logging.getLogger("fairseq.tasks.text_to_speech").setLevel(logging.WARNING)
 from fairseq_ki.compat import (  # noqa: E402
     checkpoint_reading,
     checkpoint_recovery,
+    checkpoint_resuming,
     checkpoint_writing,
     commands,
     config_literals,
@@ -87,6 +88,11 @@ PATCHES = (
         "scratch if --restore-file names no file, and with --reset-dataloader forgets the task's "
         "state",
         checkpoint_recovery.resume_from_readable_checkpoints,
+    ),
+    Patch(
+        "refusal of what cannot be resumed",
+        "a checkpoint with a part missing or weights of NaN ends a run in a traceback",
+        checkpoint_resuming.refuse_what_cannot_be_resumed,
     ),
     Patch(
         "finished runs",

@@ -21,6 +21,7 @@ from fairseq.distributed import utils as distributed_utils
 from omegaconf import OmegaConf
 
 from fairseq_ki.compat.checkpoint_archive import is_archive, what_is_wrong
+from fairseq_ki.compat.checkpoint_contents import what_is_out_of_place
 from fairseq_ki.compat.patching import CompatError, replace, show_module_with
 from fairseq_ki.compat.plain_values import map_leaves
 
@@ -80,6 +81,9 @@ def _load_fairseq_checkpoint(file: IO[bytes], map_location: Any = "cpu", **_: An
 
 def _checked(state: Any, name: str) -> dict[str, Any]:
     if isinstance(state, dict) and "model" in state:
+        wrong = what_is_out_of_place(state)
+        if wrong is not None:
+            raise _unreadable(name, wrong)
         return state
     if isinstance(state, dict):
         found = f"a dictionary with the keys {sorted(map(str, state))[:8]}"
