@@ -154,6 +154,7 @@ CASES = [
     Case("teacher-impossible-options", OTHER, teacher(model_options(encoder_attention_heads=0))),
     Case("teacher-impossible-options", OTHER, teacher(model_options(encoder_layers="many"))),
     Case("teacher-impossible-options", OTHER, teacher(model_options(encoder_embed_dim=10**9))),
+    Case("teacher-options-text", OTHER, teacher(model_options(dropout="a tenth"))),
     Case("teacher-not-finite", OTHER, teacher(not_finite)),
     Case("teacher-causal-for-masked", TAUGHT.replace("{teacher}", "{causal}")),
     Case("teacher-masked-for-causal", f"{LM} --ki-teacher {{teacher}} --ki-steps 2"),
