@@ -1,10 +1,12 @@
 """What the tests share: a tiny binarised corpus, fairseq-train in this process, a teacher."""
 
+import contextlib
 import io
 import json
 import logging
 import os
 import random
+import resource
 import shutil
 import subprocess
 import sys
@@ -204,3 +206,19 @@ def masked_lm(piece_bin, tmp_path_factory) -> Path:
     model = "--arch roberta_micro_2x128 --encoder-layers 1 --encoder-embed-dim 32"
     train(piece_bin, save_dir, "--task ki_mlm --criterion ki --max-update 30", model)
     return save_dir / "checkpoint_last.pt"
+
+
+@pytest.fixture
+def files_up_to():
+    """Within ``with files_up_to(size)`` no file grows beyond it: a disk that is full by then."""
+
+    @contextlib.contextmanager
+    def limited(size: int):
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+    return limited

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from torch import distributed
-from torch.multiprocessing.spawn import ProcessExitedException, spawn
+from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException, spawn
 
 from fairseq_ki.capture.progress import Progress
 from fairseq_ki.capture.session import CaptureSettings, Session
@@ -23,6 +23,9 @@ _POLL_SECONDS = 0.2
 
 # Each holds the teacher, so more are left to whoever knows how much memory there is.
 _MOST_UNASKED = 4
+
+# What one of several refuses fits into a pipe, or it would wait for a parent that does not read.
+_LONGEST_REFUSAL = 4096
 
 
 def check_parallel(workers: int | None) -> None:
@@ -94,13 +97,15 @@ def write_with_workers(
     """Capture in several new processes, which share the threads (or GPUs) of this machine.
 
     Raises:
-        ValueError: if one of them is killed; what was written stays and is resumed.
+        ValueError: for what one of them refuses, or if it is killed; what was written stays and
+            is resumed.
     """
     writer = StoreWriter(out, plan)
     count = _counter(progress, writer, 0, 1)
     threads = max(1, torch.get_num_threads() // workers)
-    written = multiprocessing.get_context("spawn").Value("q", 0)
-    arguments = (str(out), settings, plan, workers, threads, written)
+    context = multiprocessing.get_context("spawn")
+    written, refused = context.Value("q", 0), context.SimpleQueue()
+    arguments = (str(out), settings, plan, workers, threads, written, refused)
     processes = spawn(_work, arguments, nprocs=workers, join=False, daemon=True)
     seen = 0
     try:
@@ -112,6 +117,10 @@ def write_with_workers(
             f"a process of the capture ended ({error}): expected all {workers} to finish. If it "
             "was killed for memory, use fewer --workers; the same command goes on from here"
         ) from error
+    except ProcessRaisedException as error:
+        if refused.empty():  # a fault of ours, with its traceback
+            raise
+        raise ValueError(refused.get()) from error
     count(written.value - seen)
     progress.end()
     return writer.finalize()
@@ -129,6 +138,24 @@ def _counter(
 
 
 def _work(
+    rank: int,
+    out: str,
+    settings: CaptureSettings,
+    plan: Plan,
+    workers: int,
+    threads: int,
+    written: Any,
+    refused: Any,
+) -> None:
+    """One of several: writes its shards, and tells what the user can mend as one line."""
+    try:
+        _write_part(rank, out, settings, plan, workers, threads, written)
+    except (ValueError, OSError) as error:
+        refused.put(str(error)[:_LONGEST_REFUSAL])
+        raise
+
+
+def _write_part(
     rank: int,
     out: str,
     settings: CaptureSettings,

@@ -263,7 +263,7 @@ def run_verify(args: argparse.Namespace) -> int:
     for problem in report.problems:
         print(f"damaged: {problem}")
     for name in report.ignored:
-        print(f"no part of the store: {name}")
+        print(f"no part of the store: {name if name.isprintable() else ascii(name)}")
     verdict = "whole" if report.whole else f"damaged, {len(report.problems)} problems"
     known = "" if report.manifest is None else f" ({summary(report.manifest)})"
     print(f"{args.store}: {verdict}{known}")

@@ -13,6 +13,7 @@ logging.getLogger("fairseq.tasks.text_to_speech").setLevel(logging.WARNING)
 from fairseq_ki.compat import (  # noqa: E402
     checkpoint_reading,
     checkpoint_recovery,
+    checkpoint_resuming,
     checkpoint_writing,
     commands,
     config_literals,
@@ -34,6 +35,7 @@ from fairseq_ki.compat.checkpoint_reading import (  # noqa: E402
 from fairseq_ki.compat.checkpoint_writing import (  # noqa: E402
     CheckpointWriteError,
     copy_whole,
+    write_together,
     write_whole,
 )
 from fairseq_ki.compat.patching import CompatError, Patch  # noqa: E402
@@ -50,6 +52,7 @@ __all__ = [
     "copy_whole",
     "load_checkpoint",
     "load_structure",
+    "write_together",
     "write_whole",
 ]
 
@@ -85,6 +88,11 @@ PATCHES = (
         "scratch if --restore-file names no file, and with --reset-dataloader forgets the task's "
         "state",
         checkpoint_recovery.resume_from_readable_checkpoints,
+    ),
+    Patch(
+        "refusal of what cannot be resumed",
+        "a checkpoint with a part missing or weights of NaN ends a run in a traceback",
+        checkpoint_resuming.refuse_what_cannot_be_resumed,
     ),
     Patch(
         "finished runs",

@@ -12,9 +12,7 @@ import errno
 import os
 import pickle
 import re
-import zipfile
 from collections.abc import Callable
-from pathlib import Path
 from typing import IO, Any
 
 import torch
@@ -22,7 +20,8 @@ from fairseq import checkpoint_utils
 from fairseq.distributed import utils as distributed_utils
 from omegaconf import OmegaConf
 
-from fairseq_ki.compat.checkpoint_archive import what_is_wrong
+from fairseq_ki.compat.checkpoint_archive import is_archive, what_is_wrong
+from fairseq_ki.compat.checkpoint_contents import what_is_out_of_place
 from fairseq_ki.compat.patching import CompatError, replace, show_module_with
 from fairseq_ki.compat.plain_values import map_leaves
 
@@ -60,7 +59,7 @@ def load_structure(path: str | os.PathLike) -> dict[str, Any]:
     """As :func:`load_checkpoint`, but tensors stay in the file until they are looked at."""
     name = os.fspath(path)
     # torch maps files of the zip format alone; the older one has to be read
-    if zipfile.is_zipfile(name):
+    if is_archive(name):
         return _checked(_load_safely(name, "cpu", name, mmap=True), name)
     return load_checkpoint(name)
 
@@ -82,6 +81,9 @@ def _load_fairseq_checkpoint(file: IO[bytes], map_location: Any = "cpu", **_: An
 
 def _checked(state: Any, name: str) -> dict[str, Any]:
     if isinstance(state, dict) and "model" in state:
+        wrong = what_is_out_of_place(state)
+        if wrong is not None:
+            raise _unreadable(name, wrong)
         return state
     if isinstance(state, dict):
         found = f"a dictionary with the keys {sorted(map(str, state))[:8]}"
@@ -109,7 +111,7 @@ def _with_plain_configuration(original: Callable) -> Callable:
 
 
 def _load_safely(file: Any, map_location: Any, name: str, mmap: bool = False) -> Any:
-    wrong = what_is_wrong(file, contents=not mmap) if zipfile.is_zipfile(file) else None
+    wrong = what_is_wrong(file, contents=not mmap) if is_archive(file) else None
     if wrong is not None:
         raise _unreadable(name, wrong)
     if not isinstance(file, str):
@@ -162,17 +164,9 @@ def _all_unsafe_classes(file: Any) -> list[str]:
 
 
 def _damage(file: Any, text: str) -> str:
-    if hasattr(file, "seek"):
-        size = file.seek(0, os.SEEK_END)
-        file.seek(0)
-        start = file.read(4)
-    else:
-        size = Path(file).stat().st_size
-        start = Path(file).read_bytes()[:4] if size else b""
+    size = file.seek(0, os.SEEK_END) if hasattr(file, "seek") else os.path.getsize(file)
     if size == 0:
         return "it is empty (0 bytes)"
-    if start == b"PK\x03\x04" and not zipfile.is_zipfile(file):
-        return f"it is cut short or damaged ({size} bytes, and the index at its end is missing)"
     # torch goes on to advise against the check; a bare number is what it did not find in a table
     if text.startswith("Weights only load failed") or text.isdecimal():
         return f"{size} bytes that torch.save did not write"

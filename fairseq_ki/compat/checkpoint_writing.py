@@ -9,7 +9,7 @@ written, three times.
 import errno
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
@@ -24,15 +24,24 @@ from fairseq_ki.compat.plain_values import without_numpy_scalars
 
 TEMPORARY = ".tmp"  # fairseq's own; its search for checkpoints passes over such names
 
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_OF_TRAINING = (
+    "The checkpoints that are already there are whole. {}, then give the same command again: it "
+    "goes on from the last checkpoint."
+)
+_OF_OTHERS = "{}, then give the same command again."
+_FEWER = " (--no-epoch-checkpoints and --keep-interval-updates keep fewer)"
+
 
 class CheckpointWriteError(CheckpointError):
-    """A checkpoint could not be written; those written before are whole."""
+    """A file could not be written; those written before are whole."""
 
 
-def write_whole(path: str, write: Callable[[IO[bytes]], Any]) -> None:
+def write_whole(path: str, write: Callable[[IO[bytes]], Any], training: bool = False) -> None:
     """Lets ``write`` fill a new file, which then takes the place of ``path`` at once.
 
-    Raises :class:`CheckpointWriteError`; ``path`` is then what it was before.
+    Raises :class:`CheckpointWriteError`; ``path`` is then what it was before. ``training``: who
+    gives the command again goes on from a checkpoint.
     """
     temporary = path + TEMPORARY
     try:
@@ -43,11 +52,24 @@ def write_whole(path: str, write: Callable[[IO[bytes]], Any]) -> None:
         os.replace(temporary, path)
     except (OSError, RuntimeError) as error:  # torch's writer raises the latter
         _remove(temporary)
-        raise CheckpointWriteError(_why(path, error)) from error
+        raise CheckpointWriteError(_why(path, error, training)) from error
     except BaseException:
         _remove(temporary)
         raise
     _sync_folder(path)
+
+
+def write_together(files: Mapping[str, Callable[[IO[bytes]], Any]]) -> None:
+    """As :func:`write_whole` for new files, by their paths: all of them are written or none."""
+    written = []
+    try:
+        for path, write in files.items():
+            write_whole(path, write)
+            written.append(path)
+    except BaseException:
+        for path in written:
+            _remove(path)
+        raise
 
 
 def _remove(path: str) -> None:
@@ -64,23 +86,19 @@ def _sync_folder(path: str) -> None:
             os.close(folder)
 
 
-def _why(path: str, error: BaseException) -> str:
+def _why(path: str, error: BaseException, training: bool) -> str:
     folder = os.path.dirname(os.path.abspath(path))
     free = shutil.disk_usage(folder).free
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, OSError):
         cause = cause.__cause__ or cause.__context__
-    is_full = cause is not None and cause.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
     text = cause.strerror if cause is not None else str(error).strip().splitlines()[0]
-    mend = (
-        "Free some space there (--no-epoch-checkpoints and --keep-interval-updates keep fewer), "
-        if is_full
-        else "Mend that, "
-    )
+    is_full = cause is not None and cause.errno in _FULL
+    mend = "Free some space there" + (_FEWER if training else "") if is_full else "Mend that"
+    words = _OF_TRAINING if training else _OF_OTHERS
     return (
-        f"{path} could not be written: {text} ({free / 2**30:.2f} GiB free in {folder}). The "
-        f"checkpoints that are already there are whole. {mend}"
-        "then give the same command again: it goes on from the last checkpoint."
+        f"{path} could not be written: {text} ({free / 2**30:.2f} GiB free in {folder}). "
+        + words.format(mend)
     )
 
 
@@ -93,7 +111,7 @@ def _save(original: Callable) -> Callable:
             or not PathManager.supports_rename(filename)
         ):
             return original(obj, filename, async_write)  # a remote store has its own ways
-        write_whole(filename, lambda file: torch.save(obj, file))
+        write_whole(filename, lambda file: torch.save(obj, file), training=True)
         return None
 
     return torch_persistent_save
@@ -112,9 +130,11 @@ def _copy(original: Callable) -> Callable:
 
 
 def copy_whole(source: str | Path, target: str | Path) -> None:
-    """Copies a file so that ``target`` is never half written."""
+    """Copies a file of a training so that ``target`` is never half written."""
     with open(source, "rb") as file:
-        write_whole(os.fspath(target), lambda new: shutil.copyfileobj(file, new, 16 * 2**20))
+        write_whole(
+            os.fspath(target), lambda new: shutil.copyfileobj(file, new, 16 * 2**20), training=True
+        )
 
 
 def write_checkpoints_whole() -> bool:

@@ -9,6 +9,7 @@ literals, sums of lists and repeated lists, as in ``[(512, 3, 2)] * 4 + [(512, 2
 import ast
 import importlib
 import operator
+from collections.abc import Callable, Sized
 from typing import Any
 
 from fairseq_ki.compat.patching import CompatError
@@ -36,6 +37,11 @@ MODULES = (
     "fairseq.optim.fused_lamb",
 )
 
+# honest values are far below; a few bytes could ask for any memory, or for a number that Python
+# makes and then refuses to print
+_LONGEST = 100_000
+_MOST_BITS = 1024
+
 _OPERATORS = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
@@ -51,9 +57,13 @@ def evaluate_literal(expression: str) -> Any:
     """
     try:
         return _value(ast.parse(expression.strip(), mode="eval").body)
-    except (SyntaxError, TypeError, ValueError, ZeroDivisionError, RecursionError) as error:
+    except (
+        SyntaxError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError,
+        MemoryError,  # what the parser says of deep nesting
+    ) as error:  # fmt: skip
+        shown = repr(expression[:200]) if isinstance(expression, str) else type(expression).__name__
         raise CompatError(
-            f"the configuration value {expression[:200]!r} is not a literal ({error}). "
+            f"the configuration value {shown} is not a literal ({str(error) or 'too deep'}). "
             "Expected numbers, strings, lists, tuples, dictionaries, and + - * / between them. "
             "If it comes from a checkpoint, do not trust that file."
         ) from None
@@ -61,12 +71,30 @@ def evaluate_literal(expression: str) -> Any:
 
 def _value(node: ast.expr) -> Any:
     if isinstance(node, ast.BinOp) and type(node.op) in _OPERATORS:
-        return _OPERATORS[type(node.op)](_value(node.left), _value(node.right))
+        return _calculated(_OPERATORS[type(node.op)], _value(node.left), _value(node.right))
     if isinstance(node, ast.Tuple):
         return tuple(_value(item) for item in node.elts)
     if isinstance(node, ast.List):
         return [_value(item) for item in node.elts]
+    for part in ast.walk(node):
+        if isinstance(part, ast.Constant):
+            _check_number(part.value)
     return ast.literal_eval(node)
+
+
+def _calculated(operation: Callable[[Any, Any], Any], left: Any, right: Any) -> Any:
+    for sequence, times in ((left, right), (right, left)):
+        repeats = isinstance(sequence, Sized) and isinstance(times, int)
+        if operation is operator.mul and repeats and len(sequence) * times > _LONGEST:
+            raise ValueError(f"expected at most {_LONGEST} entries")
+    value = operation(left, right)
+    _check_number(value)
+    return value
+
+
+def _check_number(value: Any) -> None:
+    if isinstance(value, int) and value.bit_length() > _MOST_BITS:
+        raise ValueError(f"expected a number of at most {_MOST_BITS} bits")
 
 
 def evaluate_only_literals() -> bool:

@@ -28,10 +28,12 @@ def encode_file(folder: Path, text: Path, out: Path, documents: bool = False) ->
         raise ValueError(f"{text}: expected a text file, found none")
     config = read_config(folder)
     tokenizer = read_tokenizer(folder)
+    tokens = tokenizer.get_vocab()
     vocabulary = read_vocabulary(
-        tokenizer.get_vocab(),
+        tokens,
         tokenizer.special_tokens_map,
-        read_shape(config).symbols,
+        # rows behind the last token are in no text, and config.json may say any number of them
+        min(read_shape(config).symbols, max(tokens.values(), default=0) + 1),
         config["model_type"] in MASKED,
     )
     symbols = vocabulary.by_row()

@@ -13,7 +13,7 @@ from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from omegaconf import OmegaConf
 from torch import Tensor
 
-from fairseq_ki.compat import write_whole
+from fairseq_ki.compat import write_together
 from fairseq_ki.convert.hf_directory import read_config, read_tokenizer, read_weights
 from fairseq_ki.convert.key_maps import (
     BIOGPT,
@@ -93,11 +93,13 @@ def _convert(
             f"expected pad_token_id {tokenizer.pad_token_id} (the tokenizer's) in config.json, "
             f"found {shape.first_position - 1}; positions would be counted from another row"
         )
+    entries, outputs = _tables(config["model_type"], kind)
+    # before a name is made for each: config.json may say any number
+    _checked(entries[0].hf, (shape.symbols, shape.width), tensors)
     vocabulary = read_vocabulary(
         tokenizer.get_vocab(), tokenizer.special_tokens_map, shape.symbols, masked
     )
     layout = layout_of(shape, vocabulary.rows, tensors)
-    entries, outputs = _tables(config["model_type"], kind)
     if masked:
         types = ROBERTA_TOKEN_TYPES
         if shape.token_types == 1 and not _taken(types, layout, tensors).any():
@@ -168,16 +170,20 @@ def _take(
 
 
 def _taken(entry: Entry, layout: Layout, tensors: Mapping[str, Tensor]) -> Tensor:
-    tensor = tensors.get(entry.hf)
-    expected = layout.hf_shape(entry)
+    tensor = _checked(entry.hf, layout.hf_shape(entry), tensors)
+    return to_fairseq(entry, tensor, layout)
+
+
+def _checked(name: str, expected: tuple[int, ...], tensors: Mapping[str, Tensor]) -> Tensor:
+    tensor = tensors.get(name)
     if tensor is None:
-        raise ValueError(f"expected a tensor {entry.hf} of shape {expected}, found none")
+        raise ValueError(f"expected a tensor {name} of shape {expected}, found none")
     if tuple(tensor.shape) != expected or not tensor.is_floating_point():
         raise ValueError(
-            f"expected {entry.hf} of shape {expected} (from config.json) in floating point, found "
+            f"expected {name} of shape {expected} (from config.json) in floating point, found "
             f"{tuple(tensor.shape)} in {tensor.dtype}"
         )
-    return to_fairseq(entry, tensor, layout)
+    return tensor
 
 
 def _take_output(
@@ -306,6 +312,10 @@ def write_checkpoint(loaded: HFModel, out: Path) -> Path:
     state = {**loaded.state, "cfg": OmegaConf.to_container(cfg, resolve=True, enum_to_str=True)}
     symbols = [s for s in loaded.dictionary.symbols[4:] if s != MASK or loaded.kind == "causal"]
     lines = "".join(f"{symbol} 1\n" for symbol in symbols)
-    write_whole(str(dictionary), lambda file: file.write(lines.encode()))
-    write_whole(str(out), lambda file: torch.save(state, file))
+    write_together(
+        {
+            str(dictionary): lambda file: file.write(lines.encode()),
+            str(out): lambda file: torch.save(state, file),
+        }
+    )
     return dictionary

@@ -8,7 +8,6 @@ unpickler then reads.
 import json
 import os
 import re
-import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +17,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from fairseq_ki.compat.checkpoint_archive import what_is_wrong
+from fairseq_ki.compat.checkpoint_archive import is_archive, what_is_wrong
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
@@ -98,11 +97,15 @@ def _parts(folder: Path, name: str) -> list[Path]:
     listed = read_json(index).get("weight_map")
     if not isinstance(listed, dict) or not listed:
         raise ValueError(f"{index}: expected file names under 'weight_map', found none")
-    files = set(listed.values())
-    for file in files:
-        if not isinstance(file, str) or Path(file).name != file or not (folder / file).is_file():
+    for file in listed.values():
+        if not _is_beside(folder, file):
             raise ValueError(f"{index}: expected names of files beside it, found {file!r}")
-    return [folder / file for file in sorted(files)]
+    return [folder / file for file in sorted(set(listed.values()))]
+
+
+def _is_beside(folder: Path, name: Any) -> bool:
+    """Whether a name that a file of the directory gives is a file's of the same directory."""
+    return isinstance(name, str) and Path(name).name == name and (folder / name).is_file()
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
@@ -114,7 +117,7 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def _read_pickle(path: Path) -> dict[str, Tensor]:
-    wrong = what_is_wrong(str(path), contents=True) if zipfile.is_zipfile(path) else None
+    wrong = what_is_wrong(path, contents=True) if is_archive(path) else None
     if wrong is not None:
         raise ValueError(f"{path}: expected weights as torch.save writes them, found that {wrong}")
     try:
@@ -133,18 +136,23 @@ def _read_pickle(path: Path) -> dict[str, Tensor]:
 
 
 def read_tokenizer(folder: Path) -> Any:
-    """The directory's tokenizer, as transformers builds it."""
+    """The directory's tokenizer, as transformers builds it.
+
+    Raises:
+        ValueError: where there is none, or it would read files outside the directory.
+    """
     if not any((folder / name).is_file() for name in _TOKENIZER_FILES):
         raise ValueError(
             f"{folder}: expected the files of a tokenizer (one of {', '.join(_TOKENIZER_FILES)}), "
             "found none; save it beside the model with tokenizer.save_pretrained"
         )
+    named = _named_files(folder)
     with offline():
         from transformers import AutoTokenizer
 
         try:
             return AutoTokenizer.from_pretrained(
-                str(folder), local_files_only=True, trust_remote_code=False, use_fast=True
+                str(folder), local_files_only=True, trust_remote_code=False, use_fast=True, **named
             )
         except Exception as e:  # whatever a file of the directory makes it do
             first = (str(e).splitlines() or [""])[0]
@@ -154,6 +162,37 @@ def read_tokenizer(folder: Path) -> Any:
             ) from e
 
 
+def _named_files(folder: Path) -> dict[str, str]:
+    """The files that tokenizer_config.json names for its tokenizer to read, by their whole paths.
+
+    transformers opens what is named there before what is in the directory, wherever that leads; a
+    bare name would lead to the directory that the command was given in.
+    """
+    path = folder / "tokenizer_config.json"
+    if not path.is_file():
+        return {}
+    config = read_json(path)
+    files = {
+        key: value
+        for key, value in config.items()
+        if key.endswith(("_file", "_spm")) and key not in _UNREAD and value is not None
+    }
+    versions = config.get("fast_tokenizer_files") or []
+    versions = versions if isinstance(versions, list) else [versions]
+    named = [*files.items(), *(("fast_tokenizer_files", name) for name in versions)]
+    if config.get("init_inputs"):  # whatever its class takes first, which may be a file
+        named.append(("init_inputs", config["init_inputs"]))
+    for key, value in named:
+        if not _is_beside(folder, value):
+            raise ValueError(
+                f"{path}: {key}: expected names of files beside it, found {value!r}; a tokenizer "
+                "is read from its own directory alone: take the entry out, or copy the file there"
+            )
+    return {key: str(folder / name) for key, name in files.items()}
+
+
+# where a tokenizer was once saved from; left in many directories, and opened by nobody
+_UNREAD = ("special_tokens_map_file",)
 _TOKENIZER_FILES = (
     "tokenizer.json",
     "vocab.json",

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -58,7 +59,7 @@ def convert(
         drop_missing_pieces: see :func:`spm_tokenizer.fast_tokenizer`.
 
     Raises:
-        ValueError: for what cannot be read or expressed exactly.
+        ValueError: for what cannot be read or expressed exactly, and where the disk is full.
         FileExistsError: where ``out`` is there.
     """
     if out.exists():
@@ -213,6 +214,14 @@ def _new_directory(out: Path) -> Iterator[Path]:
         yield folder
         folder.chmod(0o755)
         os.rename(folder, out)
+    except (OSError, SafetensorError) as error:  # the latter is what safetensors makes of it
+        shutil.rmtree(folder, ignore_errors=True)
+        free = shutil.disk_usage(out.parent).free
+        raise ValueError(
+            f"{out} could not be written: {error} ({free / 2**30:.2f} GiB free in "
+            f"{out.parent.resolve()}); nothing is left of it: make room, or mend that, then give "
+            "the same command again"
+        ) from error
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise

@@ -1,10 +1,10 @@
 """From a teacher's checkpoint to a checkpoint that a larger student starts from."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import Any, NoReturn
+from typing import IO, Any, NoReturn
 
 import torch
 from fairseq import models, options
@@ -13,7 +13,7 @@ from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from fairseq.models import BaseFairseqModel
 from omegaconf import OmegaConf
 
-from fairseq_ki.compat import write_whole
+from fairseq_ki.compat import write_together
 from fairseq_ki.growth.grown import grown
 from fairseq_ki.growth.promises import Promise, promise
 from fairseq_ki.growth.shapes import Shape, shape_of
@@ -153,12 +153,13 @@ def write_student(student: Student, out: str, notes: dict[str, Any]) -> None:
         notes: plain values that the checkpoint is to keep beside the weights.
 
     Raises:
-        ValueError: if ``out`` is there, or another dict.txt beside it.
+        ValueError: if ``out`` is there, or another dict.txt beside it, or the disk is full.
     """
     check_free(out)
     folder = os.path.dirname(os.path.abspath(out))
     os.makedirs(folder, exist_ok=True)
     beside = os.path.join(folder, "dict.txt")
+    files: dict[str, Callable[[IO[bytes]], Any]] = {}
     if os.path.isfile(beside):
         with open(beside, "rb") as file:
             if file.read().split() != student.origin.symbols.split():
@@ -168,9 +169,10 @@ def write_student(student: Student, out: str, notes: dict[str, Any]) -> None:
                     "its own"
                 )
     else:
-        write_whole(beside, lambda file: file.write(student.origin.symbols))
+        files[beside] = lambda file: file.write(student.origin.symbols)
     state = _state(student, notes)
-    write_whole(out, lambda file: torch.save(state, file))
+    files[out] = lambda file: torch.save(state, file)
+    write_together(files)
 
 
 def _task(dictionary: Dictionary) -> SimpleNamespace:

@@ -71,7 +71,9 @@ class KITeacher(BaseFairseqModel):
         weights = weights_by_symbol(files.weights, rows, len(files.dictionary), files.path)
         model = _build(files, weights, task, cfg.ki_causal)
         _check_positions(model, cfg.ki_positions, files.path)
-        return cls(model, files.path, files.dictionary_sha256)
+        teacher = cls(model, files.path, files.dictionary_sha256)
+        _check_runs(teacher, files.architecture, task.source_dictionary.eos())
+        return teacher
 
     def train(self, mode: bool = True) -> "KITeacher":
         """Stay in eval mode: a teacher with dropout would contradict itself."""
@@ -184,6 +186,19 @@ def _build(files: TeacherFiles, weights: dict[str, Tensor], task, causal: bool) 
                 "training diverged, so take an earlier checkpoint"
             )
     return model.float()
+
+
+def _check_runs(teacher: KITeacher, architecture: str | None, token: int) -> None:
+    """Ask for one token: text where a number belongs does not hinder building a network."""
+    tokens = torch.tensor([[token]])
+    net_input = {"src_tokens": tokens, "src_lengths": torch.tensor([1])}
+    try:
+        teacher.head_input(net_input, Positions.where(torch.ones_like(tokens, dtype=torch.bool)))
+    except Exception as e:  # as when it is built
+        raise ValueError(
+            f"teacher {teacher.path}: expected options that {architecture!r} can compute with, "
+            f"found others ({first_line(e)}); give the original checkpoint"
+        ) from e
 
 
 def _wanted(causal: bool) -> str:

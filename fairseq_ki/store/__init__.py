@@ -38,7 +38,14 @@ float16. `verify` checks every byte of a store, `bytes_per_row` forecasts its si
 
 from .dense import Dense
 from .encodings import ENCODINGS, Encoding, make_encoding
-from .errors import DamageError, FinishedError, MismatchError, StoreError, UnfinishedError
+from .errors import (
+    DamageError,
+    FinishedError,
+    MismatchError,
+    StoreError,
+    UnfinishedError,
+    WriteError,
+)
 from .fingerprints import (
     FINGERPRINTED_SAMPLES,
     file_sha256,
@@ -80,6 +87,7 @@ __all__ = [
     "TopK",
     "TopP",
     "UnfinishedError",
+    "WriteError",
     "bytes_per_row",
     "draw",
     "draw_by_block",

@@ -82,10 +82,12 @@ def check_within(what: str, value: object, low: float, high: float) -> None:
 
 
 def check_text(what: str, value: object, longest: int = 4096) -> None:
-    """A string of at most `longest` characters."""
+    """A string of at most `longest` characters, all of which a terminal shows as they are."""
     if not isinstance(value, str) or len(value) > longest:
         shown = value if not isinstance(value, str) else f"{len(value)} characters"
         raise StoreError(f"{what}: expected text of at most {longest} characters, found {shown!r}")
+    if not value.isprintable():
+        raise StoreError(f"{what}: expected printable text, found {ascii(value)[:80]}")
 
 
 def check_sha256(what: str, value: object) -> None:

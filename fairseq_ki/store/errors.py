@@ -17,5 +17,9 @@ class MismatchError(StoreError):
     """A setting, a fingerprint or a sample differs from what the store was captured with."""
 
 
+class WriteError(StoreError):
+    """A file of the store could not be written, since the disk is full."""
+
+
 class DamageError(StoreError):
     """A file of the store is missing, truncated, altered, or was never a valid part of it."""

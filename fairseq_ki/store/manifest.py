@@ -142,7 +142,11 @@ class Manifest:
         if set(found) != _NAMES:
             raise DamageError(f"{path}: expected entries {sorted(_NAMES)}, found {sorted(found)}")
         content = {name: value for name, value in found.items() if name != "sha256"}
-        sha256 = canonical_sha256(content)
+        try:
+            check_sha256("sha256", found["sha256"])
+            sha256 = canonical_sha256(content)
+        except ValueError as error:  # a number that JSON has no place for, such as 1e999
+            raise DamageError(f"{path}: {error}") from error
         if sha256 != found["sha256"]:
             raise DamageError(
                 f"{path}: expected SHA-256 {found['sha256']} of its own content, found {sha256}; "
@@ -154,8 +158,10 @@ class Manifest:
                 shards=tuple(ShardEntry(**entry) for entry in found["shards"]),
                 masks=tuple(tuple(of_split) for of_split in found["masks"]),
             )
-        except (StoreError, TypeError) as error:
+        except StoreError as error:
             raise DamageError(f"{path}: {error}") from error
+        except TypeError as error:  # which may hold a name of the file's
+            raise DamageError(f"{path}: expected shards and masks, found {error!r}") from error
         for name in ("samples", "rows"):
             if found[name] != getattr(manifest, name):
                 raise DamageError(

@@ -264,7 +264,8 @@ def differences(expected: Any, found: Any, name: str = "") -> list[str]:
     if isinstance(expected, Mapping) and isinstance(found, Mapping):
         lines = []
         for key in sorted({*expected, *found}):
-            part = f"{name}.{key}" if name else str(key)
+            shown = str(key) if str(key).isprintable() else ascii(key)  # anybody may write a file
+            part = f"{name}.{shown}" if name else shown
             if key not in found:
                 lines.append(f"{part}: expected {expected[key]!r}, found nothing")
             elif key not in expected:

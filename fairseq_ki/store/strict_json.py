@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from .errors import DamageError
 from .regular_file import open_regular
 
 _LARGEST_FILE = 256 << 20
+_DEEPEST = 32  # our files are 5 deep; whatever walks a value need not fear for its stack
 
 
 def canonical(value: Any) -> bytes:
@@ -42,7 +44,23 @@ def read_json(path: Path) -> dict[str, Any]:
         raise DamageError(f"{path}: expected JSON, found {error}") from error
     if not isinstance(value, dict):
         raise DamageError(f"{path}: expected a JSON object, found {type(value).__name__}")
+    _refuse_deep(path, value)
     return value
+
+
+def _refuse_deep(path: Path, value: Any) -> None:
+    level = [value]
+    for _ in range(_DEEPEST):
+        level = [item for part in level for item in _items(part)]
+        if not level:
+            return
+    raise DamageError(f"{path}: expected JSON at most {_DEEPEST} deep, found deeper nesting")
+
+
+def _items(value: Any) -> Iterable[Any]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()
 
 
 def _refuse_constant(text: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import secrets
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -13,7 +14,14 @@ from typing import BinaryIO
 import numpy as np
 
 from .checks import check_int
-from .errors import DamageError, FinishedError, MismatchError, StoreError, UnfinishedError
+from .errors import (
+    DamageError,
+    FinishedError,
+    MismatchError,
+    StoreError,
+    UnfinishedError,
+    WriteError,
+)
 from .fingerprints import FINGERPRINTED_SAMPLES, file_sha256, masks_fingerprint
 from .manifest import FORMAT, MANIFEST, VERSION, Manifest, ShardEntry, check_version
 from .plan import Plan, Shard, differences
@@ -23,6 +31,7 @@ from .strict_json import pretty, read_json
 
 PLAN = "capture.json"
 _TEMPORARY = ".tmp"
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _NO_LINKS = {errno.EPERM, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
 
 
@@ -212,6 +221,8 @@ class StoreWriter:
 
         replace: a file that has the name already gives way to this one; otherwise it stays.
 
+        Raises WriteError where the disk is full.
+
         The temporary name is unique: two processes on one shard cannot mix their bytes. What killed
         processes left of the same file is removed only now that the file itself is there: a living
         process whose part is taken away then finds what it would have written.
@@ -224,6 +235,15 @@ class StoreWriter:
                 os.fsync(file.fileno())
             with suppress(FileNotFoundError):  # removed by a process that published before this one
                 (os.rename if replace else _claim)(path, self.directory / name)
+        except OSError as error:
+            if error.errno not in _FULL:
+                raise
+            free = shutil.disk_usage(self.directory).free
+            raise WriteError(
+                f"{self.directory / name}: expected room for this file, found none: "
+                f"{error.strerror} ({free / 2**30:.2f} GiB free in {self.directory}); make room, "
+                "then give the same command again: shards that are whole are not written anew"
+            ) from error
         finally:
             path.unlink(missing_ok=True)
         descriptor = os.open(self.directory, os.O_RDONLY)

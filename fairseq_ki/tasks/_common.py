@@ -27,6 +27,7 @@ from fairseq_ki.tasks._options import (
     check_teacher_options,
     plain,
 )
+from fairseq_ki.tasks._resumed import check_resumed_state
 from fairseq_ki.tasks._stores import StoreMixin
 from fairseq_ki.teachers.inheritance import Inheritance
 from fairseq_ki.teachers.live import LiveTeacher
@@ -275,6 +276,7 @@ class KITaskMixin(LineageMixin, MixtureMixin, StoreMixin):
         own = os.path.realpath(os.path.dirname(self._restored_file()))
         if own != os.path.realpath(self.config.save_dir):
             return  # a new run that starts from another one's checkpoint
+        check_resumed_state(state, self._restored_file())
         self.check_resumed_mixture(state)
         if self.config.reset_optimizer:
             return  # the updates are counted from 0 again

@@ -1,7 +1,9 @@
 """A capture's bytes: the same after any kill, and whoever does which part of it."""
 
+import dataclasses
 import os
 import random
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -142,6 +144,20 @@ def test_a_killed_worker_is_named_and_its_part_resumed(
         )
     capture(tmp_path / "store", session)
     assert content(tmp_path / "store") == content(uninterrupted["topk"])
+
+
+def test_what_one_of_several_processes_refuses_is_its_line_alone(settings, teacher, tmp_path):
+    """As a full disk is; here the teacher is gone before they have read it."""
+    moved = tmp_path / "c.pt"
+    shutil.copy(teacher, moved)
+    shutil.copy(teacher.parent / "dict.txt", tmp_path)
+    asked = dataclasses.replace(settings(), teacher=str(moved))
+    plan = Session.open(asked).plan()
+    moved.unlink()
+    with pytest.raises(ValueError) as refusal:
+        processes.write_with_workers(tmp_path / "store", asked, plan, 2, Progress("samples"))
+    assert str(refusal.value).startswith(f"teacher checkpoint {moved}: expected a file, found none")
+    assert "\n" not in str(refusal.value)
 
 
 def test_another_capture_cannot_take_the_place(sessions, uninterrupted, tmp_path):

@@ -142,3 +142,15 @@ def test_teachers_that_cannot_be_read(teacher, tmp_path, capsys):
     (tmp_path / "other.txt").write_text("".join(f"x{i} 1\n" for i in range(7)))
     assert grow(teacher, tmp_path / "init.pt", f"{SIZES} --dict {tmp_path}/other.txt") == 2
     assert "error: " in capsys.readouterr().err
+
+
+def test_a_full_disk_leaves_nothing_and_promises_no_checkpoint(
+    teacher, tmp_path, capsys, files_up_to
+):
+    with files_up_to(30_000):
+        assert grow(teacher, tmp_path / "g.pt", SIZES) == 2
+    said = capsys.readouterr().err
+    assert f"{tmp_path}/g.pt could not be written: File too large" in said
+    assert "Free some space there, then give the same command again." in said
+    assert "last checkpoint" not in said
+    assert list(tmp_path.iterdir()) == []

@@ -78,11 +78,24 @@ def test_honest_configurations_keep_their_values():
 @pytest.mark.parametrize(
     "expression",
     ["f()", "x", "().__class__", "[x for x in (1,)]", "lambda: 1", "f'{1}'", "1 if 1 else 2", "(",
-     "", "'a' + 1", "1/0", "(" * 300 + ")" * 300],
+     "", "'a' + 1", "1/0", "(" * 300 + ")" * 300,
+     # numbers that overflow, or that Python makes and does not print
+     "1" + "0" * 400 + " / 3", "1" + "0" * 305 + " * 99999 / 3", "*".join(["9" * 4000] * 3),
+     "0x" + "f" * 5000, "[0x" + "f" * 5000 + "]",
+     # more memory than there is, or depth
+     "[0] * 1000000000000", "10**3", "'x' * 99999999999 * 99999999999", "[0] * 99999 * 99999",
+     "-" * 100_000 + "1", "[" * 100_000, "1" + "+1" * 100_000],
+    ids=lambda expression: expression[:20],
 )  # fmt: skip
 def test_everything_else_is_refused(expression):
-    with pytest.raises(compat.CompatError, match="not a literal"):
+    with pytest.raises(compat.CompatError, match="not a literal") as error:
         evaluate_literal(expression)
+    assert len(str(error.value)) < 1000
+
+
+def test_what_is_no_text_is_refused_as_such():
+    with pytest.raises(compat.CompatError, match="the configuration value list is not a literal"):
+        evaluate_literal(["x"])
 
 
 def test_no_eval_of_the_host_is_forgotten():

@@ -1,5 +1,6 @@
 """Models made with transformers alone, as fairseq loads and runs them."""
 
+import json
 import math
 
 import numpy as np
@@ -23,6 +24,8 @@ from transformers import (
     XLMRobertaForMaskedLM,
 )
 
+from fairseq_ki.compat import CheckpointWriteError
+from fairseq_ki.convert import from_hf
 from fairseq_ki.convert.from_hf import load_directory, write_checkpoint
 from fairseq_ki.convert.to_hf import convert
 
@@ -294,6 +297,29 @@ def test_config_and_weights_of_different_models(tmp_path, tools, roberta_tokeniz
     path.write_text(text.replace('"pad_token_id": 1', '"pad_token_id": 3'))
     with pytest.raises(ValueError, match=r"expected pad_token_id 1 \(the tokenizer's\)"):
         load_directory(tmp_path / "hf")
+
+
+def test_a_vocabulary_of_any_size_is_compared_before_it_is_made(
+    tmp_path, tools, roberta_tokenizer, monkeypatch
+):
+    save_roberta(tmp_path / "hf", tools, roberta_tokenizer)
+    path = tmp_path / "hf" / "config.json"
+    config = json.loads(path.read_text())
+    path.write_text(json.dumps(config | {"vocab_size": 2**24}))
+    monkeypatch.setattr(from_hf, "read_vocabulary", lambda *_: pytest.fail("16 million names"))
+    with pytest.raises(ValueError, match=r"word_embeddings.weight of shape \(16777216, 24\)"):
+        load_directory(tmp_path / "hf")
+
+
+def test_a_full_disk_leaves_no_dictionary(tmp_path, tools, roberta_tokenizer, files_up_to):
+    """Or the same command, given again, would be refused because of it."""
+    save_roberta(tmp_path / "hf", tools, roberta_tokenizer)
+    loaded = load_directory(tmp_path / "hf")
+    with pytest.raises(CheckpointWriteError, match=r"c\.pt could") as error, files_up_to(20_000):
+        write_checkpoint(loaded, tmp_path / "o" / "c.pt")
+    assert str(error.value).endswith("Free some space there, then give the same command again.")
+    assert list((tmp_path / "o").iterdir()) == []
+    write_checkpoint(loaded, tmp_path / "o" / "c.pt")
 
 
 def test_a_converted_checkpoint_goes_on_training(

@@ -67,7 +67,9 @@ def test_a_pickle_that_wants_to_run_something(folder, how):
     assert not mark.exists()
 
 
-@pytest.mark.parametrize("name", ["../secret.safetensors", "/etc/passwd", 7, "missing.safetensors"])
+@pytest.mark.parametrize(
+    "name", ["../secret.safetensors", "/etc/passwd", 7, "missing.safetensors", ["a"], {}]
+)
 def test_an_index_that_leaves_the_directory(folder, name):
     inner = folder / "hf"
     inner.mkdir()
@@ -76,6 +78,54 @@ def test_an_index_that_leaves_the_directory(folder, name):
     (inner / "model.safetensors.index.json").write_text(json.dumps(index))
     with pytest.raises(ValueError, match="expected names of files beside it"):
         read_weights(inner)
+
+
+def word_level(names: list[str]) -> str:
+    vocabulary = {name: i for i, name in enumerate(names)}
+    model = {"type": "WordLevel", "vocab": vocabulary, "unk_token": names[0]}
+    parts = ("truncation", "padding", "normalizer", "pre_tokenizer", "post_processor", "decoder")
+    return json.dumps({"version": "1.0", "added_tokens": [], "model": model} | dict.fromkeys(parts))
+
+
+@pytest.mark.parametrize(
+    "named",
+    [
+        {"tokenizer_file": "{outside}/tokenizer.json"},
+        {"tokenizer_file": "../outside/tokenizer.json"},
+        {"tokenizer_file": "tokenizer.json/../../outside/tokenizer.json"},
+        {"tokenizer_file": ["tokenizer.json"]},
+        {"vocab_file": "{outside}/vocab.json", "merges_file": None},
+        {"source_spm": "{outside}/tokenizer.json"},
+        {"fast_tokenizer_files": ["../outside/tokenizer.4.0.0.json"]},
+        {"fast_tokenizer_files": "../outside/tokenizer.4.0.0.json"},
+        {"init_inputs": ["{outside}/vocab.json"]},
+    ],
+)
+def test_a_tokenizer_that_leaves_the_directory(tmp_path, named):
+    inner, outside = tmp_path / "hf", tmp_path / "outside"
+    inner.mkdir()
+    outside.mkdir()
+    for name in ("tokenizer.json", "tokenizer.4.0.0.json", "vocab.json"):
+        (outside / name).write_text(word_level(["secret"]))
+    (inner / "tokenizer.json").write_text(word_level(["known"]))
+    text = json.dumps({"tokenizer_class": "PreTrainedTokenizerFast"} | named)
+    (inner / "tokenizer_config.json").write_text(text.replace("{outside}", str(outside)))
+    with pytest.raises(ValueError, match=f"{next(iter(named))}: expected names of files beside it"):
+        read_tokenizer(inner)
+
+
+def test_a_bare_name_is_of_the_directory_and_of_no_other(tmp_path, monkeypatch):
+    """transformers would look for it where the command is given."""
+    inner = tmp_path / "hf"
+    inner.mkdir()
+    (tmp_path / "other.json").write_text(word_level(["secret"]))
+    for name in ("tokenizer.json", "other.json"):
+        (inner / name).write_text(word_level([f"from {name}"]))
+    named = {"tokenizer_file": "other.json", "vocab_file": None, "init_inputs": []}
+    config = {"tokenizer_class": "PreTrainedTokenizerFast", "special_tokens_map_file": "/a/b"}
+    (inner / "tokenizer_config.json").write_text(json.dumps(config | named))
+    monkeypatch.chdir(tmp_path)
+    assert list(read_tokenizer(inner).get_vocab()) == ["from other.json"]
 
 
 def test_damaged_safetensors(folder):

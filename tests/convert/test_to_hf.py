@@ -277,6 +277,17 @@ def test_a_failure_leaves_nothing(masked, spm, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("size", [10_000, 400])  # the weights, or the configuration before them
+def test_a_full_disk_ends_in_a_line_and_leaves_nothing(size, masked, spm, tmp_path, files_up_to):
+    checkpoint, _ = masked
+    out = tmp_path / "hf"
+    with pytest.raises(ValueError, match="hf could .*File too large") as error, files_up_to(size):
+        convert(checkpoint, checkpoint.parent / "dict.txt", out, spm=spm)
+    assert "nothing is left of it: make room" in str(error.value)
+    assert "\n" not in str(error.value)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_the_card_has_perplexity_and_lineage(masked):
     card = (masked[1] / "README.md").read_text()
     assert "32 a predicted token" in card  # 2 ** val_loss

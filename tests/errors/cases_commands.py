@@ -1,10 +1,13 @@
 """fairseq-ki: logits, experiment, report, forecast."""
 
+import json
 import os
 
 from cases_training import shard, without_sentences
 from refusals import Case, files, flip, spoiled
 from world import CAPTURE
+
+from fairseq_ki.store.strict_json import canonical_sha256, pretty
 
 WRITE = f"fairseq-ki logits write {{data}} --teacher {{teacher}} --out o {CAPTURE}"
 SAMPLED = WRITE.replace("topk --k 5", "sampled")
@@ -28,6 +31,27 @@ LOG = "\n".join(
 
 def recipe(text: str | bytes, more: dict[str, str] | None = None):
     return files({"r.yaml": text} | (more or {}))
+
+
+def rewrite(change):
+    """Changes a store's manifest and gives it the right checksum again."""
+
+    def spoil(store):
+        path = store / "manifest.json"
+        content = json.loads(path.read_text())
+        change(content)
+        del content["sha256"]
+        content["sha256"] = canonical_sha256(content)
+        path.write_bytes(pretty(content))
+
+    return spoil
+
+
+def deep(levels: int) -> list:
+    value: list = []
+    for _ in range(levels):
+        value = [value]
+    return value
 
 
 LOGITS = [
@@ -63,6 +87,10 @@ LOGITS = [
          spoiled("store", "s", lambda s: flip(shard(s), -20)), status=1),
     Case("store-shard-missing", "fairseq-ki logits verify s",
          spoiled("store", "s", lambda s: os.remove(shard(s))), status=1),
+    Case("store-manifest-text", "fairseq-ki logits info s", spoiled("store", "s", rewrite(
+        lambda content: content["plan"]["splits"][0].update(name="a\x1b]0;x\x07\nwhole")))),
+    Case("store-manifest-deep", "fairseq-ki logits info s", spoiled("store", "s", rewrite(
+        lambda content: content["plan"].update(data=deep(40))))),
     Case("logits-info-missing", "fairseq-ki logits info none"),
     Case("audit-encoding", f"{AUDIT} --encodings nosuch"),
     Case("audit-value", f"{AUDIT} --encodings topk:k=x"),

@@ -2,6 +2,8 @@
 
 import json
 
+import safetensors.torch
+import torch
 from cases_training import PLAIN, TAUGHT
 from refusals import Case, Prepare, files
 
@@ -22,6 +24,18 @@ REMOTE_CODE = {
     "d/evil.py": "open('executed', 'w')",
 }
 MASKED = FINETUNE.replace("{teacher}", "{masked}")
+SYMBOLS = {"<s>": 0, "<pad>": 1, "</s>": 2, "<unk>": 3, "<mask>": 4}
+TOKENIZER = {
+    "d/tokenizer.json": json.dumps({
+        "version": "1.0", "truncation": None, "padding": None, "added_tokens": [],
+        "normalizer": None, "pre_tokenizer": None, "post_processor": None, "decoder": None,
+        "model": {"type": "WordLevel", "vocab": SYMBOLS, "unk_token": "<unk>"}}),
+    "d/tokenizer_config.json": json.dumps({
+        "tokenizer_class": "PreTrainedTokenizerFast", "pad_token": "<pad>"}),
+    "d/model.safetensors": safetensors.torch.save({
+        "lm_head.dense.weight": torch.zeros(16, 16),
+        "roberta.embeddings.word_embeddings.weight": torch.zeros(65, 16)}),
+}  # fmt: skip
 TASK = files({"d/a/train.jsonl": "x\n"})
 
 
@@ -116,6 +130,14 @@ CONVERSIONS = [
     Case("hf-index", FROM_HF, files({
         "d/config.json": ROBERTA,
         "d/model.safetensors.index.json": '{"weight_map": {"a": "../../x"}}'})),
+    Case("hf-index", FROM_HF, files({
+        "d/config.json": ROBERTA,
+        "d/model.safetensors.index.json": '{"weight_map": {"a": ["x"]}}'})),
+    Case("hf-tokenizer-file", FROM_HF, files(TOKENIZER | {
+        "d/config.json": ROBERTA, "other.json": TOKENIZER["d/tokenizer.json"],
+        "d/tokenizer_config.json": '{"tokenizer_file": "../other.json"}'})),
+    Case("hf-vocabulary", FROM_HF, files(TOKENIZER | {
+        "d/config.json": ROBERTA.replace('"vocab_size": 65', f'"vocab_size": {2**24}')})),
     Case("convert-text", "fairseq-ki convert encode d none --out y",
          files({"d/config.json": "{}"})),
 ]  # fmt: skip

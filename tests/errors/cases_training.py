@@ -11,6 +11,7 @@ from world import CAUSAL, STUDENT, TRAINING, RunsShell
 PLAIN = f"fairseq-train {{data}} --user-dir {{package}} --task ki_mlm {STUDENT} {TRAINING}"
 TAUGHT = f"{PLAIN} --ki-teacher {{teacher}} --ki-steps 2"
 OTHER = f"{PLAIN} --ki-teacher t/c.pt --ki-steps 2"
+AGAIN = TAUGHT.replace("--max-update 1", "--max-update 3")  # than the world's student has seen
 LM = f"fairseq-train {{data}} --user-dir {{package}} --task ki_lm {CAUSAL} {TRAINING}"
 STORED = f"{PLAIN} --ki-store s --ki-steps 2"
 ELSEWHERE = TAUGHT.replace("{data}", "d")
@@ -66,6 +67,61 @@ def overwrite(path: Path, at: int, content: bytes) -> None:
 def without_sentences(data: Path) -> None:
     (data / "train.idx").write_bytes((data / "train.idx").read_bytes()[:18] + bytes(8))
     (data / "train.bin").write_bytes(b"")
+
+
+def last(alter):
+    """The newest checkpoint of a run, altered."""
+    return lambda world, folder: world.altered(
+        "student", folder / "save" / "checkpoint_last.pt", alter
+    )
+
+
+def history(**values):
+    return lambda state: state["optimizer_history"][-1].update(values)
+
+
+def extra(**values):
+    return lambda state: state["extra_state"].update(values)
+
+
+def task_state(**values):
+    return lambda state: state["extra_state"]["KIMaskedLMTask"].update(values)
+
+
+OUT_OF_PLACE = (
+    lambda state: state.update(optimizer_history=5),
+    lambda state: state.update(optimizer_history=[5]),
+    lambda state: state.update(optimizer_history=[]),
+    lambda state: state.update(extra_state=5),
+    lambda state: state.update(cfg=5),
+    lambda state: state["cfg"].update(task=5),
+    lambda state: state.update(args="x"),
+    lambda state: state.update(last_optimizer_state=[1]),
+    history(num_updates="x"),
+    history(num_updates=-7),
+    history(num_updates=float("nan")),
+    history(lr_scheduler_state=[1]),
+    extra(metrics=[1, 2]),
+    extra(train_iterator="x"),
+    extra(train_iterator={"epoch": "x"}),
+    extra(previous_training_time="x"),
+)
+MISSING = (
+    lambda state: state.pop("optimizer_history") and None,
+    lambda state: state.pop("extra_state") and None,
+    extra(train_iterator=None),
+    extra(train_iterator={"version": 2}),
+    extra(metrics={"train": 5}),
+    extra(metrics={"train": [(0, "loss", "Nonsense", {})]}),
+    extra(metrics={"train": [(0, "loss", "AverageMeter", {})]}),
+)
+TASK_STATES = (
+    lambda state: state["extra_state"].update(KIMaskedLMTask=[1]),
+    task_state(inheritance=[1, 2]),
+    task_state(inheritance={"let_go_at": "x", "streak": 0}),
+    task_state(inheritance={"let_go_at": None}),
+    task_state(mixture=5),
+)
 
 
 def alter_text(path: Path, old: str, new: str) -> None:
@@ -124,6 +180,7 @@ CASES = [
     Case("teacher-impossible-options", OTHER, teacher(model_options(encoder_attention_heads=0))),
     Case("teacher-impossible-options", OTHER, teacher(model_options(encoder_layers="many"))),
     Case("teacher-impossible-options", OTHER, teacher(model_options(encoder_embed_dim=10**9))),
+    Case("teacher-options-text", OTHER, teacher(model_options(dropout="a tenth"))),
     Case("teacher-not-finite", OTHER, teacher(not_finite)),
     Case("teacher-causal-for-masked", TAUGHT.replace("{teacher}", "{causal}")),
     Case("teacher-masked-for-causal", f"{LM} --ki-teacher {{teacher}} --ki-steps 2"),
@@ -174,6 +231,14 @@ CASES = [
     Case("last-no-file", TAUGHT, link_to_nowhere),
     Case("last-no-file", TAUGHT,
          lambda world, folder: (folder / "save" / "checkpoint_last.pt").mkdir(parents=True)),
+    *(Case("checkpoint-contents", AGAIN, last(alter)) for alter in OUT_OF_PLACE),
+    *(Case("checkpoint-parts", AGAIN, last(alter)) for alter in MISSING),
+    *(Case("checkpoint-task-state", AGAIN, last(alter)) for alter in TASK_STATES),
+    Case("checkpoint-not-finite", AGAIN, last(not_finite)),
+    Case("checkpoint-not-finite", f"{PLAIN} --finetune-from-model t/c.pt",
+         teacher(not_finite, "student")),
+    Case("checkpoint-not-finite", f"{PLAIN} --restore-file t/c.pt --max-update 9",
+         teacher(not_finite, "student")),
     Case("save-dir-of-other-data", TAUGHT, other_dictionary_in_save_dir),
     Case("seed", f"{TAUGHT} --seed -1"),
     Case("seed", f"{TAUGHT} --seed {10**30}"),

@@ -244,12 +244,13 @@ def test_rows_of_causal_models_by_symbol():
         (lambda cfg: cfg.pop("model"), "expected the options of its model under 'cfg', found none"),
         (lambda cfg: cfg.pop("task"), "expected the options of its task under 'cfg', found none"),
         (lambda cfg: cfg.update(model=None), "expected what fairseq-train writes"),
-        (lambda cfg: cfg.update(model=3), "expected what fairseq-train writes"),
-        (lambda cfg: cfg.update(model="x"), "expected the options of its model .*found str"),
+        (lambda cfg: cfg.update(model=3), "cfg.model: expected options, found 3"),
+        (lambda cfg: cfg.update(model="x"), "cfg.model: expected options, found a str"),
         (lambda cfg: setattr(cfg["model"], "_name", "nosuch"), "architecture .*found 'nosuch'"),
         (lambda cfg: setattr(cfg["model"], "_name", ["x"]), "architecture of fairseq"),
         (lambda cfg: setattr(cfg["model"], "encoder_layers", "two"), "can be built with"),
         (lambda cfg: setattr(cfg["model"], "encoder_embed_dim", 0), "can be built with|that fit"),
+        (lambda cfg: setattr(cfg["model"], "dropout", "a tenth"), "can compute with.*TypeError"),
     ],
 )
 def test_a_configuration_that_is_not_fairseqs(altered, task, change, message):

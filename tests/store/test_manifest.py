@@ -120,19 +120,42 @@ def set_in(*path):
         (set_in("masks", [[]]), "masks: splits"),
         (set_in("masks", 0, []), "masks: mask epochs"),
         (set_in("masks", 0, 0, "xyz"), "masks: expected 64 hexadecimal digits"),
+        (
+            set_in("plan", "splits", 0, "name", "a\x1b]0;x\x07"),
+            r"printable text.*'a\\x1b\]0;x",
+        ),
+        (set_in("plan", "splits", 0, "name", "a\nwrote: b"), r"split name: .*found 'a\\nwrote: b'"),
+        (set_in("plan", "data", "seed", "\x1b[2J"), r"data setting seed: .*found '\\x1b\[2J'"),
+        (set_in("plan", "data", "\x1b[2J", 1), r"name of a data setting: .*found '\\x1b\[2J'"),
+        (set_in("plan", "data", "seed", "\ud800"), r"data setting seed: .*found '\\ud800'"),
+        (set_in("plan", "capture", {"device": "\u202egpc"}), r"device: .*found '\\u202egpc'"),
+        (set_in("plan", "numpy", "2\x9b31m"), r"numpy: expected printable text, found '2\\x9b31m'"),
+        (set_in("plan", "\x1b[2J", 1), r"'\\x1b\[2J': expected nothing, found 1"),
+        (set_in("shards", 0, {"\x1b[2J": 1}), r"unexpected keyword argument .*\\x1b\[2J"),
         (set_in("samples", 1), "samples: expected 222, found 1"),
         (set_in("rows", "many"), "rows: expected [0-9]+, found 'many'"),
     ],
 )
 def test_hostile_manifests_are_refused(directory, change, message):
     rewrite(directory, change)
-    with pytest.raises(DamageError, match=message):
+    with pytest.raises(DamageError, match=message) as error:
         StoreReader(directory)
+    assert str(error.value).isprintable()
+
+
+MANIFEST = b"""{"format": "fairseq-ki store", "version": 1, "shards": [], "masks": [], "samples": 1,
+"rows": 1, "sha256": "%s", "plan": %s}"""
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
+        *(
+            (MANIFEST % (b"0" * 64, b"[" * n + b"]" * n), "expected JSON at most 32 deep|recursion")
+            for n in range(100, 1000, 4)
+        ),
+        (MANIFEST % (b"0" * 64, b"1e999"), r"manifest\.json: .*not JSON compliant"),
+        (MANIFEST % (rb"\u001b[2J", b"1"), r"sha256: expected 64 .*found '\\x1b\[2J'"),
         (b"", "expected JSON"),
         (b"[1]", "expected a JSON object, found list"),
         (b"\xff\xfe{}", "expected JSON"),

@@ -21,6 +21,7 @@ from fairseq_ki.store import (
     StoreReader,
     StoreWriter,
     UnfinishedError,
+    WriteError,
     verify,
 )
 from fairseq_ki.store import writer as writer_module
@@ -370,6 +371,33 @@ def test_a_claim_that_cannot_be_made_is_an_error(synthetic, tmp_path, monkeypatc
     with pytest.raises(OSError, match="Input/output"):
         StoreWriter(tmp_path, synthetic.make_plan(synthetic.ENCODINGS["topk"]))
     assert contents(tmp_path) == {}
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
+def test_a_full_disk_names_the_file_and_what_mends_it(
+    synthetic, finished, tmp_path, monkeypatch, number
+):
+    """What was written before stays, and the capture goes on from there."""
+    plan = synthetic.make_plan(synthetic.ENCODINGS["topk"])
+    last = list(plan.shards())[-1].file
+    sync = os.fsync
+
+    def fills(descriptor):
+        if last in os.readlink(f"/proc/self/fd/{descriptor}"):
+            raise OSError(number, os.strerror(number))
+        sync(descriptor)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fills)
+        with pytest.raises(WriteError, match="expected room for this file, found none: ") as error:
+            synthetic.capture(tmp_path, plan)
+    assert str(error.value).startswith(f"{tmp_path / last}: ")
+    assert "GiB free" in str(error.value)
+    assert "then give the same command again" in str(error.value)
+    assert last not in contents(tmp_path)
+    assert not list(tmp_path.glob(".*.tmp"))
+    synthetic.capture(tmp_path, plan).finalize()
+    assert contents(tmp_path) == contents(finished["topk"])
 
 
 def test_another_plan_leaves_nothing_in_a_store_that_finished_before_it(
