@@ -19,7 +19,7 @@ from fairseq_ki.compat import load_structure, write_whole
 from fairseq_ki.evaluation.flops import batch_of, sizes_of, training_flops
 from fairseq_ki.lineage.records import Lineage, LineageError, Model, printable
 from fairseq_ki.models._teacher_files import HUGGING_FACE
-from fairseq_ki.store import file_sha256
+from fairseq_ki.store import Manifest, file_sha256
 from fairseq_ki.store.strict_json import read_json
 
 LINEAGE = "lineage.json"
@@ -104,8 +104,15 @@ def versions() -> dict[str, str]:
 
 
 def teacher_sha256(path: str) -> str:
-    """Of a checkpoint; or, after ``hf:``, of a directory's weights, configuration and tokenizer."""
+    """Of a checkpoint; of the one whose logits a store holds; or, after ``hf:``, of a directory's
+    weights, configuration and tokenizer.
+
+    Raises:
+        ValueError, OSError: for what cannot be read.
+    """
     if not path.startswith(HUGGING_FACE):
+        if os.path.isdir(path):
+            return Manifest.load(Path(path)).plan.teacher_sha256
         return file_sha256(path)
     directory = Path(path.removeprefix(HUGGING_FACE))
     files = sorted(path for path in directory.iterdir() if path.suffix in _HUGGING_FACE_FILES)

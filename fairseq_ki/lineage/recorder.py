@@ -23,7 +23,7 @@ from fairseq_ki.lineage.files import (
     write_lineage,
 )
 from fairseq_ki.lineage.records import Lineage, Model, Parent, merged, new_id, printable
-from fairseq_ki.store import Manifest, file_sha256
+from fairseq_ki.store import file_sha256
 
 logger = logging.getLogger(__name__)
 
@@ -36,11 +36,13 @@ class Source:
         role: ``teacher`` or ``start``.
         path: of a checkpoint, or of the directory of a store.
         rows: logging outputs that count the rows on which it spoke.
+        sha256: of its content, where that was read already.
     """
 
     role: str
     path: str
     rows: tuple[str, ...] = ()
+    sha256: str | None = None
 
 
 def _never_fails(method: Callable) -> Callable:
@@ -159,14 +161,13 @@ class Recorder:
     @_never_fails
     def _look_at(self, source: Source) -> None:
         file = printable(source.path)
+        sha256 = source.sha256 or teacher_sha256(source.path)
         if os.path.isdir(source.path):
-            sha256 = Manifest.load(source.path).plan.teacher_sha256
             model = f"sha256-{sha256}"
             family = Lineage(model, {model: Model(how="store", name=os.path.basename(file))})
             parent = Parent(model, source.role, file, sha256)
         else:
             family, updates = of_checkpoint(source.path)
-            sha256 = teacher_sha256(source.path)
             parent = Parent(family.model, source.role, file, sha256, updates)
         self._families.append(family)
         self._parents[parent.role, file] = parent

@@ -50,6 +50,15 @@ def other_dictionary_in_save_dir(world, folder):
     (folder / "save" / "dict.txt").write_text("a 1\n")
 
 
+def another_teacher(world, folder):
+    def alter(state):
+        task = state["extra_state"]["KIMaskedLMTask"]
+        task["inheritance"] = {"let_go_at": None, "streak": 0}
+        task["teachers"] = [{"domain": "", "path": "/gone.pt", "sha256": "0" * 64}]
+
+    world.altered("student", folder / "save" / "checkpoint_last.pt", alter)
+
+
 def alter_text(path: Path, old: str, new: str) -> None:
     text = path.read_text()
     assert old in text
@@ -136,6 +145,7 @@ CASES = [
     Case("schedule-unknown", f"{TAUGHT} --ki-schedule cosinus", status=2),
     Case("inheritance-over",
          f"{TAUGHT} --ki-steps 1 --max-update 9 --restore-file {{student}}"),
+    Case("inheritance-over-for-new", f"{TAUGHT} --ki-steps 1 --max-update 9", another_teacher),
     # checkpoints and the machine
     Case("restore-missing", f"{TAUGHT} --restore-file none.pt"),
     Case("restore-architecture", f"{TAUGHT} --restore-file {{causal}}"),
