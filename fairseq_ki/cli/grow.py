@@ -111,7 +111,15 @@ def _told(student: Student, out: str) -> str:
     task = "ki_lm" if student.shape.causal else "ki_mlm"
     command = ["fairseq-train", "DATA", "--user-dir", "fairseq_ki", "--task", task]
     command += ["--criterion", "ki", *student.options, "--finetune-from-model", out]
-    command += ["--ki-teacher", student.origin.path]
+    positions, longest = student.origin.model.max_positions(), student.longest_sample
+    notes = []
+    if longest <= positions:
+        command += ["--ki-teacher", student.origin.path]
+    else:
+        notes = [
+            f"without --ki-teacher: samples of {longest} tokens are longer than the {positions} "
+            "positions of the model it was grown from"
+        ]
     difference = f"largest difference {student.difference:.2g}, largest logit {student.largest:.2g}"
     if student.promise.equal:
         verdict = f"its logits equal the teacher's ({difference})"
@@ -124,6 +132,7 @@ def _told(student: Student, out: str) -> str:
             verdict,
             f"wrote {out}; train it with",
             f"  {shlex.join(command)} ...",
+            *notes,
         ]
     )
 
