@@ -24,6 +24,7 @@ from fairseq_ki.store.strict_json import read_json
 
 LINEAGE = "lineage.json"
 STATE = "lineage"  # under it a checkpoint has its id and counts, in the state of its task
+TREE = "tree"  # under it, there, its lineage as lineage.json has it
 _LARGEST_FILE = 8 << 20
 _HUGGING_FACE_FILES = (".json", ".model", ".safetensors", ".txt")
 
@@ -54,7 +55,7 @@ def write_lineage(lineage: Lineage, folder: str) -> None:
 def of_checkpoint(path: str) -> tuple[Lineage, int | None]:
     """The lineage of a checkpoint, or a directory after ``hf:``, and the updates it has seen.
 
-    From lineage.json beside it, if that is of the same run, else from the checkpoint alone.
+    As it holds it, or, of plain fairseq's, what can be told from it.
 
     Raises:
         ValueError, OSError: for a checkpoint or a lineage.json that cannot be read.
@@ -65,10 +66,9 @@ def of_checkpoint(path: str) -> tuple[Lineage, int | None]:
     state = load_structure(path)
     recorded = recorded_state(state)
     updates = _updates(state)
-    beside = os.path.join(os.path.dirname(os.path.abspath(path)), LINEAGE)
-    if recorded is not None and os.path.isfile(beside):
-        found = read_lineage(beside)
-        if found.model == recorded["id"]:
+    if recorded is not None:
+        found = recorded_lineage(recorded, path)
+        if found is not None:
             return found, updates
     model = recorded["id"] if recorded else f"sha256-{file_sha256(path)}"
     return Lineage(model, {model: _from_checkpoint(path, state, recorded, updates)}), updates
@@ -91,6 +91,31 @@ def recorded_state(state: Mapping[str, Any]) -> dict[str, Any] | None:
             ):
                 return found
     return None
+
+
+def recorded_lineage(recorded: Mapping[str, Any], checkpoint: str) -> Lineage | None:
+    """The lineage of what the recorder left in a checkpoint; None if it is not known.
+
+    Checkpoints used to have none, so that the file beside them was needed; it counts if it is of
+    the same run, and not of before.
+
+    Raises:
+        ValueError, OSError: for a lineage that is none, or a file that cannot be read.
+    """
+    beside = os.path.join(os.path.dirname(os.path.abspath(checkpoint)), LINEAGE)
+    if TREE in recorded:
+        try:
+            held = Lineage.from_dict(recorded[TREE])
+            if held.model != recorded["id"]:
+                raise LineageError(f"expected that of {recorded['id']}, found that of {held.model}")
+        except LineageError as error:
+            raise LineageError(f"{checkpoint}: its lineage: {error}") from None
+        return held
+    if not os.path.isfile(beside):
+        return None
+    found = read_lineage(beside)
+    is_its_own = found.model == recorded["id"] and (found.own.updates or 0) >= recorded["updates"]
+    return found if is_its_own else None
 
 
 def versions() -> dict[str, str]:

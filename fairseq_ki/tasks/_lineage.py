@@ -61,7 +61,6 @@ class LineageMixin:
         """Of the checkpoint that is about to be written, which is when the file is, too."""
         if self._recorder is None:
             return {}
-        self._recorder.write()
         return {"lineage": self._recorder.state_dict(), "teachers": self.teacher_record}
 
     def resume_lineage(self, state: dict) -> None:

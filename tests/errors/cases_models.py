@@ -52,6 +52,13 @@ def another_mixture(world, folder):
     mixture("{data: '{data}'}")(world, folder)
 
 
+def strange_lineage(world, folder):
+    def alter(state):
+        state["extra_state"]["KIMaskedLMTask"]["lineage"]["tree"] = {}
+
+    world.altered("student", folder / "c.pt", alter)
+
+
 MIXTURES = [
     Case("mixture-missing", MIXED),
     Case("mixture-no-mapping", MIXED, mixture("")),
@@ -123,6 +130,7 @@ GROWTHS = [
     Case("lineage-missing", f"{LINEAGE} none.pt"),
     Case("teacher-unsafe", f"{LINEAGE} {{bomb}}"),
     Case("lineage-json", f"{LINEAGE} x.json", files({"x.json": "{"})),
+    Case("lineage-of-a-checkpoint", f"{LINEAGE} c.pt", strange_lineage),
     Case("lineage-json-object", f"{LINEAGE} x.json", files({"x.json": "[]"})),
 ]
 
