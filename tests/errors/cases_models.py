@@ -71,6 +71,13 @@ MIXTURES = [
     Case("mixture-data", MIXED, mixture("{data: nowhere}")),
     Case("mixture-dictionary", MIXED, other_dictionary),
     Case("mixture-name", MIXED, mixture("domains: {a b: {data: '{data}'}}")),
+    Case(
+        "mixture-name-of-yaml",
+        MIXED,
+        mixture("domains:\n  a: {data: '{data}'}\n  no: {data: '{data}'}\n"),
+    ),
+    Case("mixture-teacher-dictionary", MIXED, taught("{checkpoint: '{teacher}', dict: none.txt}")),
+    Case("mixture-teacher-temperature", MIXED, taught("{store: '{drawn}'}")),
     Case("mixture-teacher-missing", MIXED, taught("{checkpoint: none.pt}")),
     Case("mixture-teacher-none", MIXED, taught("{}")),
     Case("mixture-teacher-two", MIXED, taught("{checkpoint: '{teacher}', store: '{store}'}")),
