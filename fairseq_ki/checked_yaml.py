@@ -1,6 +1,6 @@
 """A YAML file whose mistakes are named with file, line and what was expected."""
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -45,16 +45,17 @@ class CheckedYaml:
         except (OSError, UnicodeDecodeError) as e:
             raise YamlFileError(f"{path}: expected a file of text, found {e}") from None
         try:
-            node = yaml.compose(text, Loader=yaml.SafeLoader)
+            loader = yaml.SafeLoader(text)
+            node = loader.get_single_node()
             if node is not None:
-                self._note(node, ())
-            self.data = yaml.safe_load(text)
+                self._note(node, (), loader)
+            self.data = None if node is None else loader.construct_document(node)
         except YamlFileError:
             raise
         except (yaml.YAMLError, RecursionError, ValueError) as e:  # the last: dates that are none
             raise YamlFileError(f"{path}: expected YAML, found {e}") from None
 
-    def _note(self, node: yaml.Node, where: tuple) -> None:
+    def _note(self, node: yaml.Node, where: tuple, loader: yaml.SafeLoader) -> None:
         self.lines.setdefault(where, node.start_mark.line + 1)
         if len(self.lines) > _MOST_ENTRIES:  # a few aliases of aliases can stand for billions
             raise YamlFileError(
@@ -69,21 +70,22 @@ class CheckedYaml:
             seen = set()
             for key, value in node.value:
                 line = key.start_mark.line + 1
-                if not isinstance(key, yaml.ScalarNode):
+                found = _as_read(key, loader)
+                if not isinstance(found, Hashable):
                     raise YamlFileError(
                         f"{self.path}, line {line}: expected keys of text, found a collection"
                     )
-                if key.value in seen:
+                if found in seen:
                     raise YamlFileError(
                         f"{self.path}, line {line}: expected each key once, "
                         f"found {key.value!r} again"
                     )
-                seen.add(key.value)
-                self.lines[(*where, key.value)] = line
-                self._note(value, (*where, key.value))
+                seen.add(found)
+                self.lines[(*where, found)] = line
+                self._note(value, (*where, found), loader)
         elif isinstance(node, yaml.SequenceNode):
             for i, value in enumerate(node.value):
-                self._note(value, (*where, i))
+                self._note(value, (*where, i), loader)
 
     def refuse(self, where: tuple, expected: str, found: object) -> NoReturn:
         """Raise the error about what stands at ``where``, a path of keys and indices."""
@@ -118,3 +120,12 @@ class CheckedYaml:
             if not isinstance(value, kind) or isinstance(value, bool):
                 self.refuse((*where, i), _NAMES[kind], shown(value))
         return values
+
+
+def _as_read(key: yaml.Node, loader: yaml.SafeLoader) -> Any:
+    """What a key becomes in the data: ``no`` is False there. A merge (``<<``) becomes none."""
+    if not isinstance(key, yaml.ScalarNode):
+        return []
+    if key.tag == "tag:yaml.org,2002:merge":
+        return key.value
+    return loader.construct_object(key)

@@ -1,10 +1,12 @@
 """``fairseq-ki grow --from base.pt --arch roberta_large --out init.pt``: begin as the teacher."""
 
 import argparse
+import hashlib
 import os
 import shlex
 import sys
 from functools import partial
+from typing import Any
 
 from fairseq_ki.cli._quiet import quiet
 from fairseq_ki.evaluation.flops import sizes_of
@@ -18,7 +20,7 @@ from fairseq_ki.growth import (
     read_origin,
     write_student,
 )
-from fairseq_ki.lineage import LINEAGE, STATE, new_id, write_grown
+from fairseq_ki.lineage import LINEAGE, STATE, TREE, grown_lineage, new_id, write_lineage
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -81,20 +83,32 @@ def _run(args: argparse.Namespace) -> int:
     named_sizes(args.arch, len(origin.dictionary), origin.causal)  # says what is wrong with it
     options = [*model_options(args.arch, origin.causal), *args.model]
     student = grow(origin, options, depth=args.depth, seed=args.seed)
-    model = new_id()
-    write_student(student, args.out, {STATE: {"id": model, "updates": 0, "tokens": 0.0}})
+    model, lineage = new_id(), None
+    state: dict[str, Any] = {"id": model, "updates": 0, "tokens": 0.0}
     try:
-        write_grown(
-            args.out,
+        lineage = grown_lineage(
             model,
+            args.out,
             origin=args.teacher,
             arch=student.architecture,
             sizes=sizes_of(student.model.state_dict()),
+            dictionary=hashlib.sha256(origin.symbols).hexdigest(),
         )
+        state[TREE] = lineage.to_dict()
     except (ValueError, OSError) as error:
-        print(f"warning: no {LINEAGE} was written: {error}", file=sys.stderr)
+        _warn(error)
+    write_student(student, args.out, {STATE: state})
+    if lineage is not None:
+        try:
+            write_lineage(lineage, os.path.dirname(os.path.abspath(args.out)))
+        except OSError as error:
+            _warn(error)
     print(_told(student, args.out))
     return 0
+
+
+def _warn(error: Exception) -> None:
+    print(f"warning: no {LINEAGE} was written: {error}", file=sys.stderr)
 
 
 def _check_lineage(out: str) -> None:
@@ -111,7 +125,15 @@ def _told(student: Student, out: str) -> str:
     task = "ki_lm" if student.shape.causal else "ki_mlm"
     command = ["fairseq-train", "DATA", "--user-dir", "fairseq_ki", "--task", task]
     command += ["--criterion", "ki", *student.options, "--finetune-from-model", out]
-    command += ["--ki-teacher", student.origin.path]
+    positions, longest = student.origin.model.max_positions(), student.longest_sample
+    notes = []
+    if longest <= positions:
+        command += ["--ki-teacher", student.origin.path]
+    else:
+        notes = [
+            f"without --ki-teacher: samples of {longest} tokens are longer than the {positions} "
+            "positions of the model it was grown from"
+        ]
     difference = f"largest difference {student.difference:.2g}, largest logit {student.largest:.2g}"
     if student.promise.equal:
         verdict = f"its logits equal the teacher's ({difference})"
@@ -124,6 +146,7 @@ def _told(student: Student, out: str) -> str:
             verdict,
             f"wrote {out}; train it with",
             f"  {shlex.join(command)} ...",
+            *notes,
         ]
     )
 

@@ -14,6 +14,11 @@ from fairseq_ki.objective.signals import Signal
 _KEY = "domain:{}:{}"  # in logging outputs: the domain's name, what it is a sum of
 
 
+def taught_rows(domain: str) -> str:
+    """The logging output that counts the rows of a domain on which its teachers spoke."""
+    return _KEY.format(domain, "taught")
+
+
 class DomainTerms(NamedTuple):
     """One domain's part of a micro-batch.
 
@@ -129,7 +134,7 @@ def reduce_domains(logging_outputs: Sequence[dict]) -> None:
         loss = total("loss") / rows / math.log(2) if rows > 0 else 0.0
         metrics.log_scalar(f"{name}_loss", loss, rows, round=3)
         metrics.log_derived(f"{name}_ppl", perplexity_of(f"{name}_loss"))
-        if _KEY.format(name, "taught") not in logging_outputs[0]:
+        if taught_rows(name) not in logging_outputs[0]:
             continue
         taught = total("taught")
         nll = total("teacher_nll") / taught / math.log(2) if taught > 0 else 0.0

@@ -4,7 +4,11 @@ import os
 import re
 from argparse import Namespace
 
-from fairseq.models import ARCH_CONFIG_REGISTRY, ARCH_MODEL_NAME_REGISTRY
+from fairseq.models import (
+    ARCH_CONFIG_REGISTRY,
+    ARCH_MODEL_NAME_REGISTRY,
+    MODEL_DATACLASS_REGISTRY,
+)
 
 from fairseq_ki.evaluation.flops import Sizes, read_checkpoint
 
@@ -87,8 +91,11 @@ def _architecture(name: str, vocabulary: int = 0) -> Sizes:
         )
     args = Namespace()
     ARCH_CONFIG_REGISTRY[name](args)
+    # an --arch of a model's own name leaves its sizes to the model's dataclass
+    defaults = MODEL_DATACLASS_REGISTRY.get(kind)
     side = "encoder" if kind == "roberta" else "decoder"
     layers, width, ffn = (
-        getattr(args, f"{side}_{size}") for size in ("layers", "embed_dim", "ffn_embed_dim")
+        getattr(args if hasattr(args, option) else defaults, option)
+        for option in (f"{side}_{size}" for size in ("layers", "embed_dim", "ffn_embed_dim"))
     )
     return Sizes(layers, width, ffn, vocabulary, dense_head=kind == "roberta")

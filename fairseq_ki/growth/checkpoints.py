@@ -1,5 +1,6 @@
 """From a teacher's checkpoint to a checkpoint that a larger student starts from."""
 
+import argparse
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -78,6 +79,15 @@ class Student:
         return shape_of(self.model)
 
     @property
+    def longest_sample(self) -> int:
+        """In tokens, of a training with its options."""
+        task = self.configuration["task"]
+        longest = task["tokens_per_sample"]
+        if task.get("sample_break_mode") not in (None, "none"):  # then sentences stay whole
+            longest = max(longest, self.model.max_positions())
+        return longest
+
+    @property
     def architecture(self) -> str:
         """Its ``--arch``."""
         return self.options[self.options.index("--arch") + 1]
@@ -115,7 +125,7 @@ def grow(
 
     Args:
         options_of_model: as fairseq-train takes them: ``--arch``, sizes, positions. Without
-            ``--tokens-per-sample`` and positions of its own it has the teacher's positions.
+            ``--tokens-per-sample`` or positions among them it has the teacher's.
         depth: ``identity`` or ``stack`` (:func:`deepened`).
         seed: of the parts in which weights are divided.
 
@@ -186,13 +196,25 @@ def _as_bytes(dictionary: Dictionary) -> bytes:
 
 
 def _positions(origin: Origin, given: Sequence[str]) -> list[str]:
-    """The teacher's length of samples and positions, where none are asked for."""
-    length = str(getattr(origin.task, "tokens_per_sample", None) or 512)
+    """The teacher's length of samples and positions, each where it is not asked for.
+
+    A length that is asked for gets the positions that it needs, and positions bound the length.
+    """
     name = "--max-target-positions" if origin.causal else "--max-positions"
-    asked = {word.partition("=")[0] for word in given}
-    if asked & {"--tokens-per-sample", name}:
-        return []
-    return ["--tokens-per-sample", length, name, str(origin.model.max_positions())]
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.error = _refuse  # type: ignore[method-assign]
+    parser.add_argument("--tokens-per-sample", type=int)
+    parser.add_argument(name, type=int, dest="positions")
+    asked, _ = parser.parse_known_args(list(given))
+    length = asked.tokens_per_sample
+    words = []
+    if length is None:
+        own = getattr(origin.task, "tokens_per_sample", None) or 512
+        length = own if asked.positions is None else min(own, asked.positions)
+        words += ["--tokens-per-sample", str(length)]
+    if asked.positions is None:
+        words += [name, str(max(length, origin.model.max_positions()))]
+    return words
 
 
 def _configuration(origin: Origin, words: list[str]) -> Any:

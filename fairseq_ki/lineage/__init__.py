@@ -9,18 +9,20 @@ from fairseq_ki.lineage.family import Costs, costs, tree
 from fairseq_ki.lineage.files import (
     LINEAGE,
     STATE,
+    TREE,
     of_checkpoint,
     read_lineage,
     teacher_sha256,
     write_lineage,
 )
-from fairseq_ki.lineage.growing import write_grown
+from fairseq_ki.lineage.growing import grown_lineage
 from fairseq_ki.lineage.recorder import Recorder, Source
 from fairseq_ki.lineage.records import Lineage, LineageError, Model, Parent, merged, new_id
 
 __all__ = [
     "LINEAGE",
     "STATE",
+    "TREE",
     "Costs",
     "Lineage",
     "LineageError",
@@ -29,12 +31,12 @@ __all__ = [
     "Recorder",
     "Source",
     "costs",
+    "grown_lineage",
     "merged",
     "new_id",
     "of_checkpoint",
     "read_lineage",
     "teacher_sha256",
     "tree",
-    "write_grown",
     "write_lineage",
 ]

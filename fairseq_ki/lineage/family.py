@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 from fairseq_ki.lineage.records import Lineage, Model, Parent
 
+# in characters: a small file, which may come from anybody, can stand for a tree of gigabytes
+_LONGEST_TREE = 4 << 20
 _ROLES = {"teacher": "taught by", "start": "began as", "origin": "grown from"}
 
 
@@ -34,14 +36,21 @@ def costs(lineage: Lineage) -> Costs:
         model = lineage.models[each]
         training += model.flops or 0.0
         teaching += sum(parent.flops or 0.0 for parent in model.parents)
-        if model.flops is None or any(parent.flops is None for parent in model.parents):
+        missing = model.flops is None or any(parent.flops is None for parent in model.parents)
+        if missing or _is_without_parents(each, model):
             unknown.append(each)
     return Costs(training, teaching, tuple(sorted(unknown)))
+
+
+def _is_without_parents(identity: str, model: Model) -> bool:
+    """Whether all that is left of a run is a checkpoint with its id, its lineage being lost."""
+    return model.how == "checkpoint" and not identity.startswith("sha256-")
 
 
 def tree(lineage: Lineage) -> str:
     """One line a model, its parents indented below it, and the total."""
     lines = [_described(lineage.own)]
+    length = 0
     shown = {lineage.model}
     todo = _branches(lineage.own, "")
     while todo:
@@ -49,8 +58,12 @@ def tree(lineage: Lineage) -> str:
         model = lineage.models[parent.model]
         again = parent.model in shown and model.parents
         text = _described(model, "; its parents are above" if again else "")
+        if length > _LONGEST_TREE:
+            lines.append("...")
+            break
         fork = "└─" if is_last else "├─"
         lines.append(f"{indent}{fork} {_ROLES[parent.role]} {parent.file}: {text}{_passes(parent)}")
+        length += len(lines[-1])
         if parent.model not in shown:
             shown.add(parent.model)
             todo += _branches(model, indent + ("   " if is_last else "│  "))
@@ -71,6 +84,8 @@ def _described(model: Model, note: str = "") -> str:
         parts.append(f"{model.updates:,} updates")
     if model.how == "grown":
         parts.append("no training")
+    elif model.how == "earlier":
+        parts.append("counted as its later self")
     else:
         parts.append("FLOPs not known" if model.flops is None else f"{model.flops:.3g} FLOPs")
     return f"{model.name} ({', '.join(parts)}{note})"
@@ -86,7 +101,7 @@ def _passes(parent: Parent) -> str:
 
 def _total(lineage: Lineage) -> str:
     found = costs(lineage)
-    count = sum(1 for _ in lineage.ancestors())
+    count = sum(lineage.models[each].how != "earlier" for each in lineage.ancestors())
     at_least = ", at least: some are not known" if found.unknown else ""
     return (
         f"total: {found.total:.3g} FLOPs of {count} model{'s' * (count != 1)}, each counted once "

@@ -20,11 +20,12 @@ from fairseq_ki.compat import load_structure, write_whole
 from fairseq_ki.evaluation.flops import Sizes, batch_of, sizes_of, training_flops
 from fairseq_ki.lineage.records import Lineage, LineageError, Model, printable
 from fairseq_ki.models._teacher_files import HUGGING_FACE
-from fairseq_ki.store import file_sha256
+from fairseq_ki.store import Manifest, file_sha256
 from fairseq_ki.store.strict_json import read_json
 
 LINEAGE = "lineage.json"
 STATE = "lineage"  # under it a checkpoint has its id and counts, in the state of its task
+TREE = "tree"  # under it, there, its lineage as lineage.json has it
 _LARGEST_FILE = 8 << 20
 _MOST_TOKENS = 1e30
 _HUGGING_FACE_FILES = (".json", ".model", ".safetensors", ".txt")
@@ -56,7 +57,7 @@ def write_lineage(lineage: Lineage, folder: str) -> None:
 def of_checkpoint(path: str) -> tuple[Lineage, int | None]:
     """The lineage of a checkpoint, or a directory after ``hf:``, and the updates it has seen.
 
-    From lineage.json beside it, if that is of the same run, else from the checkpoint alone.
+    As it holds it, or, of plain fairseq's, what can be told from it.
 
     Raises:
         ValueError, OSError: for a checkpoint or a lineage.json that cannot be read.
@@ -67,10 +68,9 @@ def of_checkpoint(path: str) -> tuple[Lineage, int | None]:
     state = load_structure(path)
     recorded = recorded_state(state)
     updates = _updates(state)
-    beside = os.path.join(os.path.dirname(os.path.abspath(path)), LINEAGE)
-    if recorded is not None and os.path.isfile(beside):
-        found = read_lineage(beside)
-        if found.model == recorded["id"]:
+    if recorded is not None:
+        found = recorded_lineage(recorded, path)
+        if found is not None:
             return found, updates
     model = recorded["id"] if recorded else f"sha256-{file_sha256(path)}"
     return Lineage(model, {model: _from_checkpoint(path, state, recorded, updates)}), updates
@@ -95,6 +95,31 @@ def recorded_state(state: Mapping[str, Any]) -> dict[str, Any] | None:
     return None
 
 
+def recorded_lineage(recorded: Mapping[str, Any], checkpoint: str) -> Lineage | None:
+    """The lineage of what the recorder left in a checkpoint; None if it is not known.
+
+    Checkpoints used to have none, so that the file beside them was needed; it counts if it is of
+    the same run, and not of before.
+
+    Raises:
+        ValueError, OSError: for a lineage that is none, or a file that cannot be read.
+    """
+    beside = os.path.join(os.path.dirname(os.path.abspath(checkpoint)), LINEAGE)
+    if TREE in recorded:
+        try:
+            held = Lineage.from_dict(recorded[TREE])
+            if held.model != recorded["id"]:
+                raise LineageError(f"expected that of {recorded['id']}, found that of {held.model}")
+        except LineageError as error:
+            raise LineageError(f"{checkpoint}: its lineage: {error}") from None
+        return held
+    if not os.path.isfile(beside):
+        return None
+    found = read_lineage(beside)
+    is_its_own = found.model == recorded["id"] and (found.own.updates or 0) >= recorded["updates"]
+    return found if is_its_own else None
+
+
 def versions() -> dict[str, str]:
     """Of what decides what is computed."""
     return {
@@ -106,8 +131,15 @@ def versions() -> dict[str, str]:
 
 
 def teacher_sha256(path: str) -> str:
-    """Of a checkpoint; or, after ``hf:``, of a directory's weights, configuration and tokenizer."""
+    """Of a checkpoint; of the one whose logits a store holds; or, after ``hf:``, of a directory's
+    weights, configuration and tokenizer.
+
+    Raises:
+        ValueError, OSError: for what cannot be read.
+    """
     if not path.startswith(HUGGING_FACE):
+        if os.path.isdir(path):
+            return Manifest.load(Path(path)).plan.teacher_sha256
         return file_sha256(path)
     directory = Path(path.removeprefix(HUGGING_FACE))
     files = sorted(path for path in directory.iterdir() if path.suffix in _HUGGING_FACE_FILES)

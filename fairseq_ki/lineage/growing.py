@@ -1,6 +1,5 @@
 """The lineage of a model that was grown from another one, without training."""
 
-import os
 from dataclasses import asdict
 
 from fairseq_ki.evaluation.flops import Sizes
@@ -10,24 +9,24 @@ from fairseq_ki.lineage.files import (
     of_checkpoint,
     teacher_sha256,
     versions,
-    write_lineage,
 )
-from fairseq_ki.lineage.records import Model, Parent, merged, printable
-from fairseq_ki.store import file_sha256
+from fairseq_ki.lineage.records import Lineage, Model, Parent, merged, printable
 
 
-def write_grown(checkpoint: str, model: str, *, origin: str, arch: str, sizes: Sizes) -> None:
-    """Write lineage.json beside a grown checkpoint.
+def grown_lineage(
+    model: str, checkpoint: str, *, origin: str, arch: str, sizes: Sizes, dictionary: str
+) -> Lineage:
+    """What a grown model comes from.
 
     Args:
-        checkpoint: of the grown model; dict.txt lies beside it.
-        model: its id, which the checkpoint has too.
+        model: its id.
+        checkpoint: where it is going to be.
         origin: the checkpoint that it was grown from.
+        dictionary: SHA-256 of its dict.txt.
 
     Raises:
         ValueError, OSError: where the origin or its lineage.json cannot be read.
     """
-    folder = os.path.dirname(os.path.abspath(checkpoint))
     family, updates = of_checkpoint(origin)
     own = Model(
         how="grown",
@@ -37,11 +36,11 @@ def write_grown(checkpoint: str, model: str, *, origin: str, arch: str, sizes: S
         updates=0,
         tokens=0.0,
         flops=0.0,
-        dictionary=file_sha256(os.path.join(folder, "dict.txt")),
+        dictionary=dictionary,
         versions=versions(),
         written=now(),
         parents=(
             Parent(family.model, "origin", printable(origin), teacher_sha256(origin), updates),
         ),
     )
-    write_lineage(merged(model, own, [family]), folder)
+    return merged(model, own, [family])

@@ -1,7 +1,8 @@
-"""Keeps lineage.json up to date while a model is trained, and never stops the training.
+"""Keeps the lineage of a model while it is trained, and never stops the training.
 
-All costs but two additions an update are paid where checkpoints are: teachers and data are hashed
-when the run starts, on the first rank alone, and a small file is written with each checkpoint.
+It is in the checkpoints; lineage.json beside them is for people and other programs. All costs but
+two additions an update are paid where checkpoints are: teachers and data are hashed when the run
+starts, on the first rank alone, and a small file is written with each checkpoint.
 """
 
 import logging
@@ -14,16 +15,25 @@ from typing import Any
 from fairseq_ki.evaluation.flops import Batch, Sizes, batch_of, teacher_flops, training_flops
 from fairseq_ki.lineage.files import (
     LINEAGE,
+    TREE,
     folder_name,
     now,
     of_checkpoint,
-    read_lineage,
+    recorded_lineage,
     teacher_sha256,
     versions,
     write_lineage,
 )
-from fairseq_ki.lineage.records import Lineage, Model, Parent, merged, new_id, printable
-from fairseq_ki.store import Manifest, file_sha256
+from fairseq_ki.lineage.records import (
+    Lineage,
+    Model,
+    Parent,
+    apart_from,
+    merged,
+    new_id,
+    printable,
+)
+from fairseq_ki.store import file_sha256
 
 logger = logging.getLogger(__name__)
 
@@ -36,11 +46,13 @@ class Source:
         role: ``teacher`` or ``start``.
         path: of a checkpoint, or of the directory of a store.
         rows: logging outputs that count the rows on which it spoke.
+        sha256: of its content, where that was read already.
     """
 
     role: str
     path: str
     rows: tuple[str, ...] = ()
+    sha256: str | None = None
 
 
 def _never_fails(method: Callable) -> Callable:
@@ -72,7 +84,6 @@ class Recorder:
         self.updates = 0
         self.tokens = 0.0
         self.taught: dict[str, float] = {}  # rows by the path of the teacher
-        self.resumed = False
         self._sources: Sequence[Source] = ()
         self._families: list[Lineage] = []
         self._parents: dict[tuple[str, str], Parent] = {}  # by role and file
@@ -83,18 +94,30 @@ class Recorder:
     # -- counts, which checkpoints keep
 
     def state_dict(self) -> dict:
-        return {
+        """For the checkpoint that is about to be written. Exports lineage.json, too."""
+        state = {
             "id": self.id,
             "updates": self.updates,
             "tokens": self.tokens,
             "taught": dict(self.taught),
         }
+        lineage = self._lineage()
+        if lineage is not None:
+            state[TREE] = lineage.to_dict()
+            self._export(lineage)
+        return state
 
     @_never_fails
     def load_state_dict(self, state: dict) -> None:
+        """Go on with a run; perhaps a teacher of it is gone by now."""
         self.updates, self.tokens = int(state["updates"]), float(state["tokens"])
         self.taught = {str(path): float(rows) for path, rows in state["taught"].items()}
-        self.id, self.resumed = str(state["id"]), True
+        self.id = str(state["id"])
+        earlier = recorded_lineage(state, os.path.join(self.folder, "its checkpoint"))
+        if earlier is not None:
+            self._families.append(earlier)
+            self._parents = {(parent.role, parent.file): parent for parent in earlier.own.parents}
+            self._own = replace(self._own, data=earlier.own.data)
 
     @_never_fails
     def count(self, logging_outputs: Iterable[Mapping[str, Any]]) -> None:
@@ -130,8 +153,6 @@ class Recorder:
         self._own = replace(
             self._own, arch=arch, sizes=asdict(sizes) if sizes else {}, versions=versions()
         )
-        if self.resumed:
-            self._keep_earlier()
         for source in sources:
             self._look_at(source)
         self._own = replace(self._own, dictionary=file_sha256(dictionary))
@@ -145,37 +166,25 @@ class Recorder:
             self._own = replace(self._own, data={**self._own.data, path: fingerprint()})
 
     @_never_fails
-    def _keep_earlier(self) -> None:
-        """What the run wrote before it was interrupted; perhaps a teacher is gone by now."""
-        path = os.path.join(self.folder, LINEAGE)
-        if not os.path.isfile(path):
-            return
-        earlier = read_lineage(path)
-        if earlier.model == self.id:
-            self._families.append(earlier)
-            self._parents = {(parent.role, parent.file): parent for parent in earlier.own.parents}
-            self._own = replace(self._own, data=earlier.own.data)
-
-    @_never_fails
     def _look_at(self, source: Source) -> None:
         file = printable(source.path)
+        sha256 = source.sha256 or teacher_sha256(source.path)
         if os.path.isdir(source.path):
-            sha256 = Manifest.load(source.path).plan.teacher_sha256
             model = f"sha256-{sha256}"
-            family = Lineage(model, {model: Model(how="store", name=os.path.basename(file))})
+            # several stores may hold one teacher's logits: its name is none of theirs
+            family = Lineage(model, {model: Model(how="store", name=f"teacher {sha256[:12]}")})
             parent = Parent(model, source.role, file, sha256)
         else:
             family, updates = of_checkpoint(source.path)
-            sha256 = teacher_sha256(source.path)
+            family = apart_from(family, self.id)
             parent = Parent(family.model, source.role, file, sha256, updates)
         self._families.append(family)
         self._parents[parent.role, file] = parent
 
-    # -- the file
+    # -- what is known
 
     @_never_fails
-    def write(self) -> None:
-        """Bring lineage.json up to date."""
+    def _lineage(self) -> Lineage:
         known = {each: family.models[each] for family in self._families for each in family.models}
         parents = [
             replace(parent, flops=self._passes(parent, known[parent.model]))
@@ -189,7 +198,11 @@ class Recorder:
             written=now(),
             parents=tuple(parents),
         )
-        write_lineage(merged(self.id, own, self._families), self.folder)
+        return merged(self.id, own, self._families)
+
+    @_never_fails
+    def _export(self, lineage: Lineage) -> None:
+        write_lineage(lineage, self.folder)
 
     def _training_flops(self) -> float | None:
         sizes = _sizes(self._own)

@@ -10,7 +10,7 @@ may come from anybody: whatever is not exactly this is refused.
 
 import secrets
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 FORMAT = "fairseq-ki lineage"
@@ -19,7 +19,7 @@ MOST_MODELS = 1000
 _LONGEST_TEXT = 4096
 _LARGEST_NUMBER = 1e60
 
-HOW = ("trained", "grown", "checkpoint", "store")
+HOW = ("trained", "grown", "checkpoint", "store", "earlier")
 ROLES = ("teacher", "start", "origin")
 
 
@@ -54,7 +54,8 @@ class Model:
 
     Args:
         how: ``trained``; ``grown``; ``checkpoint``: all that is known is what its checkpoint
-            says; ``store``: nothing but a hash is known.
+            says; ``store``: nothing but a hash is known; ``earlier``: a model of this lineage as
+            it was when another one learned from it, whose costs and parents are that model's.
         name: of its directory.
         arch: its ``--arch``.
         sizes: as ``evaluation.flops.Sizes`` has them.
@@ -140,11 +141,15 @@ class Lineage:
     def to_dict(self) -> dict[str, Any]:
         """As the file has it."""
         models = {i: asdict(self.models[i]) for i in sorted(self.ancestors())}
+        for model in models.values():
+            model["parents"] = list(model["parents"])
         return {"format": FORMAT, "version": VERSION, "model": self.model, "models": models}
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> "Lineage":
         """Check the content of a file. Raises LineageError."""
+        if not isinstance(content, dict):
+            raise LineageError(f"expected an object, found {_shown(content)}")
         if content.get("format") != FORMAT or content.get("version") != VERSION:
             raise LineageError(
                 f"expected format {FORMAT!r}, version {VERSION}, found "
@@ -171,6 +176,28 @@ def merged(model: str, own: Model, families: list[Lineage]) -> Lineage:
             if each not in models or _seen(found) > _seen(models[each]):
                 models[each] = found
     return Lineage(model, {**models, model: own})
+
+
+def apart_from(lineage: Lineage, model: str) -> Lineage:
+    """A parent's lineage for a model that may itself be in it, having taught what teaches it now.
+
+    There it is an ``earlier`` state under another id: nobody is their own ancestor, and costs
+    count once.
+    """
+    if model not in lineage.models:
+        return lineage
+    was = lineage.models[model]
+    earlier = f"{model}-{was.updates}"
+
+    def renamed(each: str) -> str:
+        return earlier if each == model else each
+
+    models = {
+        renamed(i): replace(m, parents=tuple(replace(p, model=renamed(p.model)) for p in m.parents))
+        for i, m in lineage.models.items()
+    }
+    models[earlier] = replace(was, how="earlier", flops=0.0, parents=())
+    return Lineage(renamed(lineage.model), models)
 
 
 def new_id() -> str:

@@ -50,7 +50,7 @@ def read_teacher(path: str, dictionary: str | None, causal: bool) -> TeacherFile
 
     Args:
         path: of the checkpoint, or ``hf:`` and a directory.
-        dictionary: ``--ki-teacher-dict``.
+        dictionary: its dict.txt, if that is given.
         causal: no ``<mask>`` belongs to the dictionary, which fairseq's masked_lm appends.
 
     Raises:
@@ -162,13 +162,13 @@ def _find_dictionary(path: str, task: DictConfig | Namespace, given: str | None)
     looked = "; ".join(f"{place}: {folder or 'none'}" for place, folder in folders.items())
     raise ValueError(
         f"teacher checkpoint {path}: expected its dict.txt in one of three places, found none "
-        f"(--ki-teacher-dict: not given; {looked}); name it with --ki-teacher-dict"
+        f"(given: none; {looked}); name it with --ki-teacher-dict, dict in a mixture, or --dict"
     )
 
 
 def _given_dictionary(path: str) -> Dictionary:
     if not os.path.isfile(path):
-        raise ValueError(f"--ki-teacher-dict: expected a dict.txt, found no file at {path}")
+        raise ValueError(f"the teacher's dictionary {path}: expected a dict.txt, found no file")
     return _load_dictionary(path)
 
 

@@ -40,6 +40,7 @@ def block_losses(
     scratch: list[Tensor],
     grad: bool,
     said_right: Tensor | None = None,
+    said_first: Tensor | None = None,
 ) -> Tensor:
     """Losses of the rows ``at``; replaces their logits by the gradient.
 
@@ -51,6 +52,7 @@ def block_losses(
         grad: False leaves z undefined.
         said_right: (C,) the teacher's log-probability of the right id at temperature 1, where
             ``said`` tells its distribution at tau alone.
+        said_first: (C,) the id that agreement is with, where it is not the first of ``said``.
 
     Returns:
         (6, C): cross-entropy, self-learning loss (the same unless smoothed), KL without tau**2,
@@ -74,7 +76,12 @@ def block_losses(
         if sparse.tail is not None:
             mass = mass + sparse.tail.unsqueeze(1)
     elif said is not None:
+        agree = None
+        if said_first is not None:  # now, as z is about to be overwritten
+            agree = _are_first(z, said_first, z.amax(-1))
         compared, lse, norm = _against_dense(z, said, y, tau, scratch)
+        if agree is not None:
+            compared[2] = agree.to(lse)
         if said_right is not None:
             compared[1] = -said_right
     else:
@@ -177,6 +184,11 @@ def _against_dense(
     return [kl, said_lse - said_right, agree.to(kl)], lse, norm
 
 
+def _are_first(z: Tensor, ids: Tensor, largest: Tensor) -> Tensor:
+    """Whether the ids (C,) have the largest logits (C,) of their rows."""
+    return z.gather(1, ids.unsqueeze(1)).squeeze(1) == largest
+
+
 def _rows(signal: SparseSignal, at: slice, z: Tensor) -> SparseSignal:
     """The rows ``at`` in the types of the block."""
     probs, tail = signal.probs[at].to(z.dtype), signal.tail
@@ -199,7 +211,7 @@ def _against_sparse(
     at_one, at_tau, said_at_tau = scratch
     ids, p, tail = signal.ids, signal.probs, signal.tail
     largest = z.amax(-1)
-    agree = z.gather(1, signal.top1.unsqueeze(1)).squeeze(1) == largest
+    agree = _are_first(z, signal.top1, largest)
     lse_rest = z.new_zeros(())
     if tail is not None:
         # Soft-max over the ids that are not listed: the tail bucket's share of the target. Over

@@ -29,7 +29,8 @@ class Terms(NamedTuple):
         ce: self-learning cross-entropy at temperature 1.
         kl: KL(teacher || student) at the run's temperature.
         teacher_nll: the teacher's cross-entropy on the targets at temperature 1.
-        agreement: number of rows where teacher and student put the same token first.
+        agreement: number of rows where teacher and student put the same token first; of mixtures
+            see ``mixing``.
         bad_rows: (N,) bool, True where the teacher's logits hold a NaN or +inf, so that it says
             nothing; None if no teacher was asked.
     """
@@ -71,30 +72,31 @@ def dense_terms(
     )
     if signal is None:
         return Terms(self_learning, ce.detach(), zero, zero, zero)
-    said_right = None
-    if isinstance(signal, MixedSignal):
-        signal, said_right = dense_mixture(signal, target, temperature)
-    elif isinstance(signal, HeadSignal):
+    if isinstance(signal, HeadSignal):
         signal = signal.dense()
-    if isinstance(signal, DenseSignal):
-        if said_right is None:
-            said_right = target_log_prob(signal.logits, target)
-        teacher_nll = -said_right
-        bad_rows = teacher_nll.isnan()
-        if skip_bad_rows and bad_rows.any():
-            return _without_rows(
-                bad_rows, logits, target, signal.logits, rate, temperature, label_smoothing
-            )._replace(teacher_nll=teacher_nll[~bad_rows].sum())
-        kl = dense_kl(logits, signal.logits, temperature)
+    if isinstance(signal, MixedSignal):
+        signal, said_right, teacher_top1 = dense_mixture(signal, target, temperature)
+    elif isinstance(signal, DenseSignal):
+        said_right = target_log_prob(signal.logits, target)
         teacher_top1 = signal.logits.argmax(dim=-1)
     else:
-        if signal.tail is None:
-            kl = sparse_kl(logits, signal.ids, signal.probs, temperature)
-        else:
-            kl = tail_kl(logits, signal.ids, signal.probs, signal.tail, temperature)
-        teacher_nll = -signal.target_log_prob
-        bad_rows = teacher_nll.isnan()
-        teacher_top1 = signal.top1
+        said_right, teacher_top1 = signal.target_log_prob, signal.top1
+    teacher_nll = -said_right
+    bad_rows = teacher_nll.isnan()
+    if isinstance(signal, DenseSignal):
+        if skip_bad_rows and bad_rows.any():
+            good = ~bad_rows
+            return _without_rows(
+                bad_rows, logits, target, signal.logits, rate, temperature, label_smoothing
+            )._replace(
+                teacher_nll=teacher_nll[good].sum(),
+                agreement=top1_agreement(logits[good], teacher_top1[good]),
+            )
+        kl = dense_kl(logits, signal.logits, temperature)
+    elif signal.tail is None:
+        kl = sparse_kl(logits, signal.ids, signal.probs, temperature)
+    else:
+        kl = tail_kl(logits, signal.ids, signal.probs, signal.tail, temperature)
     objective = inheritance_objective(self_learning, kl, rate, temperature)
     agreement = top1_agreement(logits, teacher_top1)
     return Terms(objective, ce.detach(), kl.detach(), teacher_nll.sum(), agreement, bad_rows)

@@ -208,19 +208,20 @@ def _run(
         n = here.stop - here.start
         x = features[here].to(dtype)
         linear(x, weight, bias, logits_CV[:n])
-        said_right = None  # the teacher's log-probability of the right id, where logits lack it
+        # the teacher's log-probability of the right id, and its first id, where logits lack them
+        said_right = first = None
         if isinstance(signal, MixedSignal):
             buffers = said_CV[:n], spare_CV[:n]
-            said_right = mixed_logits(signal, here, blend.target[here], blend.tau, *buffers)
+            said_right, first = mixed_logits(signal, here, blend.target[here], blend.tau, *buffers)
         elif isinstance(signal, HeadSignal | DenseSignal):
             write_logits(signal, here, said_CV[:n])
         for part in _slices(0, n, block):
             at = slice(here.start + part.start, here.start + part.stop)
             said = said_CV[part] if dense else None
-            right = None if said_right is None else said_right[part]
+            known = [None if x is None else x[part] for x in (said_right, first)]
             scratch = [x[: part.stop - part.start] for x in scratch_CV]
             losses[:, at] = block_losses(
-                logits_CV[part], said, at, blend, scratch, any(need), right
+                logits_CV[part], said, at, blend, scratch, any(need), *known
             )
         _accumulate(logits_CV[:n], x, weight, here, grads)
 

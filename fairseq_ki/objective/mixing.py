@@ -3,6 +3,10 @@
 The mixture is of probabilities at the run's temperature, P = sum_i w_i * softmax(z_i / tau), not
 of logits: what one teacher holds possible stays possible, however sure the others are.
 
+Which id is first in a mixture is not known of rows that list few ids, least of all of draws. So
+where one of the teachers is sparse, the student's agreement is with the heaviest teacher, the first
+one among equals.
+
 Shapes: N rows, C rows of one block, V vocabulary, K listed ids of all teachers together.
 """
 
@@ -76,18 +80,21 @@ def _mix_sparse(parts: Sequence[SparseSignal], weights: Sequence[float]) -> Spar
     # columns that are left over at the end: probability 0 and the valid id 0, as padding has
     merged = torch.zeros_like(probs).scatter_add_(1, column, probs)
     merged_ids = torch.zeros_like(ids).scatter_(1, column, ids)
-    first = merged.argmax(1, keepdim=True)
     return SparseSignal(
         ids=merged_ids,
         probs=merged,
         target_log_prob=mixed_target_log_prob([p.target_log_prob for p in parts], weights),
-        top1=merged_ids.gather(1, first).squeeze(1),
+        top1=parts[_heaviest(weights)].top1,
     )
+
+
+def _heaviest(weights: Sequence[float]) -> int:
+    return max(range(len(weights)), key=weights.__getitem__)
 
 
 def mixed_logits(
     signal: MixedSignal, at: slice, target: Tensor, tau: float, out: Tensor, spare: Tensor
-) -> Tensor:
+) -> tuple[Tensor, Tensor | None]:
     """Write logits whose soft-max at tau is the mixture, for the rows ``at``.
 
     Args:
@@ -96,31 +103,42 @@ def mixed_logits(
         spare: (C, V), overwritten.
 
     Returns:
-        (C,) log-probability of the target in the teachers' mixture at temperature 1.
+        (C,) log-probability of the target in the teachers' mixture at temperature 1; and (C,) ids
+        of the heaviest teacher's first choice, or None if that of ``out`` is the mixture's.
     """
+    sparse = any(isinstance(part, SparseSignal) for part in signal.signals)
+    heaviest = signal.signals[_heaviest(signal.weights)] if sparse else None
+    first = None
     out.zero_()
     wanted, log_probs = target.unsqueeze(1), []
     for part, weight in zip(signal.signals, signal.weights, strict=True):
         if isinstance(part, SparseSignal):
             out.scatter_add_(1, part.ids[at].long(), (weight * part.probs[at]).to(out.dtype))
             log_probs.append(part.target_log_prob[at].to(out.dtype))
+            if part is heaviest:
+                first = part.top1[at].long()
             continue
         write_logits(part, at, spare)
+        if part is heaviest:
+            first = spare.argmax(1)
         # a logit of +inf is no number either, and another teacher's share would cover it up
         lse = spare.logsumexp(1)
         lse.masked_fill_(lse == math.inf, math.nan)
         log_probs.append(spare.gather(1, wanted).squeeze(1) - lse)
         out.add_(torch.softmax(spare.div_(tau), 1), alpha=weight)
     out.log_().mul_(tau)
-    return mixed_target_log_prob(log_probs, signal.weights)
+    return mixed_target_log_prob(log_probs, signal.weights), first
 
 
-def dense_mixture(signal: MixedSignal, target: Tensor, tau: float) -> tuple[DenseSignal, Tensor]:
-    """Logits (N, V) whose soft-max at tau is the mixture, and `mixed_logits`' answer (N,)."""
+def dense_mixture(
+    signal: MixedSignal, target: Tensor, tau: float
+) -> tuple[DenseSignal, Tensor, Tensor]:
+    """Logits (N, V) whose soft-max at tau is the mixture, and `mixed_logits`' answers (N,)."""
     parts = tuple(s.dense() if isinstance(s, HeadSignal) else s for s in signal.signals)
     like = next(s.logits for s in parts if isinstance(s, DenseSignal))
     wide = torch.promote_types(like.dtype, torch.float32)
     said, spare = (torch.empty_like(like, dtype=wide) for _ in range(2))
     whole = slice(0, len(target))
-    right = mixed_logits(MixedSignal(parts, signal.weights), whole, target, tau, said, spare)
-    return DenseSignal(said), right
+    mixed = MixedSignal(parts, signal.weights)
+    right, first = mixed_logits(mixed, whole, target, tau, said, spare)
+    return DenseSignal(said), right, said.argmax(1) if first is None else first

@@ -29,6 +29,7 @@ from fairseq_ki.tasks._options import (
 )
 from fairseq_ki.tasks._resumed import check_resumed_state
 from fairseq_ki.tasks._stores import StoreMixin
+from fairseq_ki.tasks._teacher_record import is_among, refusal_to_resume, refusal_to_start
 from fairseq_ki.teachers.inheritance import Inheritance
 from fairseq_ki.teachers.live import LiveTeacher
 from fairseq_ki.teachers.source import SignalSource
@@ -36,7 +37,6 @@ from fairseq_ki.teachers.source import SignalSource
 logger = logging.getLogger(__name__)
 
 LAST = "checkpoint_last.pt"
-RESETS = "--reset-optimizer --reset-lr-scheduler --reset-meters --reset-dataloader"
 
 
 class KITaskMixin(LineageMixin, MixtureMixin, StoreMixin):
@@ -55,6 +55,7 @@ class KITaskMixin(LineageMixin, MixtureMixin, StoreMixin):
     _started = False
     _left_dictionary = False
     _resumes_inheritance = False
+    _resumed_teachers: list[dict] | None = None
 
     @property
     def config(self) -> KITaskConfig:
@@ -242,13 +243,18 @@ class KITaskMixin(LineageMixin, MixtureMixin, StoreMixin):
 
     def _check_start(self, update_num: int) -> None:
         """Stop a run that names a teacher but would never listen to it."""
-        if self.inheritance.over(update_num) and not self._resumes_inheritance:
-            raise ValueError(
-                f"a teacher is named, but the inheritance rate is already 0 at update "
-                f"{update_num}, where this run starts, so it would teach nothing. To continue "
-                f"from a trained student with a teacher, use --finetune-from-model CHECKPOINT, "
-                f"or add {RESETS} to --restore-file; to go on without a teacher, drop --ki-teacher"
-            )
+        if not self.inheritance.over(update_num):
+            return
+        teachers, recorded = self.named_teachers, self._resumed_teachers
+        if not self._resumes_inheritance:
+            raise ValueError(refusal_to_start(teachers[0], update_num))
+        if recorded is None:
+            return  # a checkpoint of before there was a record
+        let_go = self.inheritance.let_go_at is not None
+        for teacher, found in zip(teachers, self.teacher_record, strict=True):
+            if not is_among(found, recorded):
+                save_dir = self.config.save_dir
+                raise ValueError(refusal_to_resume(teacher, update_num, save_dir, let_go))
 
     def _restored_file(self) -> str:
         config = self.config
@@ -281,6 +287,7 @@ class KITaskMixin(LineageMixin, MixtureMixin, StoreMixin):
         if self.config.reset_optimizer:
             return  # the updates are counted from 0 again
         self.resume_lineage(state)
+        self._resumed_teachers = state.get("teachers")
         if self.inheritance is not None and "inheritance" in state:
             self.inheritance.load_state_dict(state["inheritance"])
             self._resumes_inheritance = True

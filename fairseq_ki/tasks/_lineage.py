@@ -1,15 +1,18 @@
 """The part of a task that writes lineage.json beside its checkpoints."""
 
 import os
+from functools import cached_property
 from typing import Any
 
 from fairseq import utils
 from fairseq.distributed import utils as distributed_utils
 
+from fairseq_ki.criterions._domains import taught_rows
 from fairseq_ki.data.splits import combined_fingerprint
 from fairseq_ki.evaluation.flops import Sizes, sizes_of
 from fairseq_ki.lineage import Recorder, Source
 from fairseq_ki.models._heads import unwrapped
+from fairseq_ki.tasks._teacher_record import NamedTeacher, named_teachers, teacher_record
 
 
 class LineageMixin:
@@ -44,12 +47,21 @@ class LineageMixin:
         if criterion.training and self._recorder is not None:
             self._recorder.count(logging_outputs)
 
+    @property
+    def named_teachers(self) -> list[NamedTeacher]:
+        """Of this run, live and stored, in the order in which they are named."""
+        return named_teachers(self.config, self.mixture)
+
+    @cached_property
+    def teacher_record(self) -> list[dict]:
+        """Who they are; they are read for it once."""
+        return teacher_record(self.named_teachers)
+
     def lineage_state(self) -> dict[str, Any]:
         """Of the checkpoint that is about to be written, which is when the file is, too."""
         if self._recorder is None:
             return {}
-        self._recorder.write()
-        return {"lineage": self._recorder.state_dict()}
+        return {"lineage": self._recorder.state_dict(), "teachers": self.teacher_record}
 
     def resume_lineage(self, state: dict) -> None:
         """Go on with the record of an interrupted run."""
@@ -72,18 +84,15 @@ class LineageMixin:
         return recorder
 
     def _teachers(self) -> list[Source]:
-        config = self.config
-        paths = [config.ki_teacher] if config.ki_teacher else []
-        if config.ki_store:
-            paths += utils.split_paths(config.ki_store)
-        sources = {path: ["ki_rows"] for path in paths}
-        for domain in self.mixture:
-            for teacher in domain.teachers:
-                rows = sources.setdefault(teacher.checkpoint or teacher.store, [])
-                taught = f"domain:{domain.name}:taught"
-                if taught not in rows:
-                    rows.append(taught)
-        return [Source("teacher", path, tuple(rows)) for path, rows in sources.items()]
+        rows: dict[str, list[str]] = {}  # the logging outputs that count them, by path
+        known = {}
+        for teacher, found in zip(self.named_teachers, self.teacher_record, strict=True):
+            known[teacher.path] = found["sha256"]
+            spoken = rows.setdefault(teacher.path, [])
+            key = taught_rows(teacher.domain) if teacher.domain else "ki_rows"
+            if key not in spoken:
+                spoken.append(key)
+        return [Source("teacher", path, tuple(rows[path]), known[path]) for path in rows]
 
     def _start(self) -> list[Source]:
         """The checkpoint of another run that this one's weights are from."""

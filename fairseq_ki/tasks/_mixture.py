@@ -122,7 +122,7 @@ class MixtureMixin:
                         if key not in live:
                             live[key] = self.live_teacher(entry.checkpoint, entry.dictionary)
                         source = live[key]
-                voices.append(Voice(source, entry.weight))
+                voices.append(Voice(source, entry.weight, entry.where))
             domains[domain.name] = voices
         return Router(domains)
 

@@ -7,33 +7,36 @@ other domains, weights or stores the run would go on silently with other samples
 import os
 from collections.abc import Mapping, Sequence
 
+from fairseq_ki.models._teacher_files import HUGGING_FACE
 from fairseq_ki.tasks._mixture_file import Domain
 
 _SHOWN = 3  # differences in a message
 
+# a text, a number, or a path with its places; a path of an older checkpoint is text
+Entry = str | float | dict[str, str | list[str]]
 
-def mixture_record(mixture: Sequence[Domain]) -> dict[str, str | float]:
+
+def mixture_record(mixture: Sequence[Domain]) -> dict[str, Entry]:
     """What of a mixture decides a run's results, for its checkpoints: by place in the file."""
     if not mixture:
         return {}
-    record: dict[str, str | float] = {"domains": ", ".join(domain.name for domain in mixture)}
+    record: dict[str, Entry] = {"domains": ", ".join(domain.name for domain in mixture)}
     for domain in mixture:
-        record |= {f"{domain.name}.data": domain.data, f"{domain.name}.weight": domain.weight}
+        record[f"{domain.name}.data"] = _path(domain.data)
+        record[f"{domain.name}.weight"] = domain.weight
         for number, teacher in enumerate(domain.teachers):
-            options = {
+            where = f"{domain.name}.teachers.{number}"
+            paths = {
                 "checkpoint": teacher.checkpoint,
                 "store": teacher.store,
                 "dict": teacher.dictionary,
-                "weight": teacher.weight,
             }
-            given = {key: value for key, value in options.items() if value is not None}
-            record |= {f"{domain.name}.teachers.{number}.{k}": v for k, v in given.items()}
+            record |= {f"{where}.{k}": _path(v) for k, v in paths.items() if v is not None}
+            record[f"{where}.weight"] = teacher.weight
     return record
 
 
-def check_resumed(
-    recorded: Mapping[str, str | float], mixture: Sequence[Domain], save_dir: str
-) -> None:
+def check_resumed(recorded: Mapping[str, Entry], mixture: Sequence[Domain], save_dir: str) -> None:
     """Refuse to go on with another mixture.
 
     Args:
@@ -53,7 +56,7 @@ def check_resumed(
     if not differing:
         return
     what = "; ".join(
-        f"{name}: expected {recorded.get(name, 'none')}, found {found.get(name, 'none')}"
+        f"{name}: expected {_named(recorded.get(name))}, found {_named(found.get(name))}"
         for name in differing[:_SHOWN]
     )
     more = f"; and {len(differing) - _SHOWN} more" if len(differing) > _SHOWN else ""
@@ -64,8 +67,29 @@ def check_resumed(
     )
 
 
-def _same(one: object, other: object) -> bool:
+def _path(path: str) -> dict[str, str | list[str]]:
+    """A path as it is named, and its places: the name, where it is, and where links lead from it.
+
+    When the run is resumed the working directory may be another one, what was moved may be found
+    through a link at its old place, and all of it may be elsewhere under the old names.
+    """
+    prefix = HUGGING_FACE if path.startswith(HUGGING_FACE) else ""
+    bare = path.removeprefix(prefix)
+    places = {path, prefix + os.path.abspath(bare), prefix + os.path.realpath(bare)}
+    return {"path": path, "places": sorted(places)}
+
+
+def _same(one: Entry | None, other: Entry | None) -> bool:
     """Equal, or two paths of one place."""
-    if isinstance(one, str) and isinstance(other, str):
-        return one == other or os.path.realpath(one) == os.path.realpath(other)
+    if isinstance(one, str) and isinstance(other, dict):
+        one = _path(one)
+    if isinstance(one, dict) and isinstance(other, dict):
+        return not set(one["places"]).isdisjoint(other["places"])
     return one == other
+
+
+def _named(entry: Entry | None) -> str:
+    """For messages."""
+    if isinstance(entry, dict):
+        return str(entry["path"])
+    return "none" if entry is None else str(entry)

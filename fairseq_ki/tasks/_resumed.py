@@ -15,9 +15,12 @@ def check_resumed_state(state: Any, path: str) -> None:
     """
     if not isinstance(state, dict):
         raise _refusal(path, "the state of the task", "a dictionary", state)
-    for name in ("mixture", "inheritance"):
+    for name in ("mixture", "inheritance", "lineage"):
         if not isinstance(state.get(name, {}), dict):
             raise _refusal(path, name, "a dictionary", state[name])
+    teachers = state.get("teachers", [])
+    if not isinstance(teachers, list) or not all(map(_is_teacher, teachers)):
+        raise _refusal(path, "teachers", "a list of records of teachers", teachers)
     inheritance = state.get("inheritance")
     if inheritance is None:
         return
@@ -26,6 +29,13 @@ def check_resumed_state(state: Any, path: str) -> None:
         may_be_none = name == "let_go_at" and found is None
         if not may_be_none and not (isinstance(found, int) and found >= 0):
             raise _refusal(path, f"inheritance.{name}", "a number of updates", found)
+
+
+def _is_teacher(record: Any) -> bool:
+    return isinstance(record, dict) and all(
+        isinstance(record.get(name, 0), kind)
+        for name, kind in (("domain", str), ("path", str), ("sha256", str | None))
+    )
 
 
 def _refusal(path: str, part: str, expected: str, found: Any) -> ValueError:

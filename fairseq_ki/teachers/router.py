@@ -20,10 +20,16 @@ DOMAIN = "ki_domain"  # the batch's key: (B,) int64, the index of each sample's 
 
 
 class Voice(NamedTuple):
-    """One teacher's part in a domain: its weight among the domain's teachers is above 0."""
+    """One teacher's part in a domain.
+
+    Args:
+        weight: among the domain's teachers, above 0.
+        where: file and line of it, for messages.
+    """
 
     source: LiveTeacher | StoredTeacher
     weight: float
+    where: str = ""
 
 
 class _Pupils(NamedTuple):
@@ -107,7 +113,8 @@ class Router:
                 try:
                     voice.source.check_temperature(temperature)
                 except MismatchError as e:
-                    raise MismatchError(f"domain {name}, {voice.source.describe()}: {e}") from e
+                    where = voice.where or f"domain {name}, {voice.source.describe()}"
+                    raise MismatchError(f"{where}: {e}") from e
 
     def to(self, device: torch.device, dtype: torch.dtype) -> None:
         for teacher in self.live:

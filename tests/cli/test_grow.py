@@ -83,6 +83,41 @@ def test_it_says_what_holds_and_how_to_train(teacher, tmp_path, capsys):
     assert "1 layers are stacked to 3" in said
 
 
+@pytest.mark.parametrize(
+    ("words", "length", "positions", "taught"),
+    [
+        ("", 32, 32, True),
+        ("--max-positions 48", 32, 48, True),
+        ("--max-positions=48 --tokens-per-sample 32", 32, 48, True),
+        ("--tokens-per-sample 16", 16, 32, True),
+        ("--tokens-per-sample 48", 48, 48, False),
+        ("--max-positions 48 --sample-break-mode eos", 32, 48, False),
+    ],
+)
+def test_length_and_positions_are_the_teachers_where_not_given(
+    fairseq_train, data_bin, teacher, tmp_path, capsys, words, length, positions, taught
+):
+    """The printed command trains, and its checkpoint can be validated: both are recorded."""
+    assert grow(teacher, tmp_path / "init.pt", f"{SIZES} {words}") == 0
+    said = capsys.readouterr().out
+    cfg = torch.load(tmp_path / "init.pt", weights_only=True)["cfg"]
+    assert cfg["task"]["tokens_per_sample"] == length
+    assert cfg["model"].max_positions == positions
+    command = next(line for line in said.splitlines() if "fairseq-train" in line)
+    assert ("--ki-teacher" in command) is taught
+    assert ("without --ki-teacher: samples of 48 tokens are longer than the 32" in said) != taught
+    options = command.partition("--criterion ki ")[2].removesuffix(" ...")
+    common = fairseq_train.__globals__["COMMON"].replace("--tokens-per-sample 32", "")
+    run = fairseq_train(
+        data_bin,
+        tmp_path / "run",
+        f"--task ki_mlm --criterion ki {options} --max-update 1" + " --ki-steps 2" * taught,
+        "",
+        common,
+    )
+    assert len(run.train) == 1
+
+
 def test_a_causal_model(fairseq_train, data_bin, tmp_path, capsys):
     common = "--task ki_lm --criterion ki --arch gpt_micro_2x128 --max-target-positions 32"
     small = fairseq_train(data_bin, tmp_path / "small", f"{common} {GPT} --max-update 2", model="")

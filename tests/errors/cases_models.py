@@ -75,6 +75,13 @@ def another_mixture(world, folder):
     mixture("{data: '{data}'}")(world, folder)
 
 
+def strange_lineage(world, folder):
+    def alter(state):
+        state["extra_state"]["KIMaskedLMTask"]["lineage"]["tree"] = {}
+
+    world.altered("student", folder / "c.pt", alter)
+
+
 MIXTURES = [
     Case("mixture-missing", MIXED),
     Case("mixture-no-mapping", MIXED, mixture("")),
@@ -90,6 +97,13 @@ MIXTURES = [
     Case("mixture-data", MIXED, mixture("{data: nowhere}")),
     Case("mixture-dictionary", MIXED, other_dictionary),
     Case("mixture-name", MIXED, mixture("domains: {a b: {data: '{data}'}}")),
+    Case(
+        "mixture-name-of-yaml",
+        MIXED,
+        mixture("domains:\n  a: {data: '{data}'}\n  no: {data: '{data}'}\n"),
+    ),
+    Case("mixture-teacher-dictionary", MIXED, taught("{checkpoint: '{teacher}', dict: none.txt}")),
+    Case("mixture-teacher-temperature", MIXED, taught("{store: '{drawn}'}")),
     Case("mixture-teacher-missing", MIXED, taught("{checkpoint: none.pt}")),
     Case("mixture-teacher-none", MIXED, taught("{}")),
     Case("mixture-teacher-two", MIXED, taught("{checkpoint: '{teacher}', store: '{store}'}")),
@@ -157,6 +171,7 @@ GROWTHS = [
     Case("lineage-missing", f"{LINEAGE} none.pt"),
     Case("teacher-unsafe", f"{LINEAGE} {{bomb}}"),
     Case("lineage-json", f"{LINEAGE} x.json", files({"x.json": "{"})),
+    Case("lineage-of-a-checkpoint", f"{LINEAGE} c.pt", strange_lineage),
     Case("lineage-json-object", f"{LINEAGE} x.json", files({"x.json": "[]"})),
 ]
 

@@ -121,7 +121,19 @@ TASK_STATES = (
     task_state(inheritance={"let_go_at": "x", "streak": 0}),
     task_state(inheritance={"let_go_at": None}),
     task_state(mixture=5),
+    task_state(lineage=[1]),
+    task_state(teachers=5),
+    task_state(teachers=[{"domain": "", "path": 1, "sha256": None}]),
 )
+
+
+def another_teacher(world, folder):
+    def alter(state):
+        task = state["extra_state"]["KIMaskedLMTask"]
+        task["inheritance"] = {"let_go_at": None, "streak": 0}
+        task["teachers"] = [{"domain": "", "path": "/gone.pt", "sha256": "0" * 64}]
+
+    world.altered("student", folder / "save" / "checkpoint_last.pt", alter)
 
 
 def alter_text(path: Path, old: str, new: str) -> None:
@@ -219,6 +231,7 @@ CASES = [
     Case("schedule-unknown", f"{TAUGHT} --ki-schedule cosinus", status=2),
     Case("inheritance-over",
          f"{TAUGHT} --ki-steps 1 --max-update 9 --restore-file {{student}}"),
+    Case("inheritance-over-for-new", f"{TAUGHT} --ki-steps 1 --max-update 9", another_teacher),
     # checkpoints and the machine
     Case("restore-missing", f"{TAUGHT} --restore-file none.pt"),
     Case("restore-architecture", f"{TAUGHT} --restore-file {{causal}}"),

@@ -2,6 +2,7 @@
 
 import pytest
 from fairseq import options
+from fairseq.models import ARCH_MODEL_NAME_REGISTRY
 
 from fairseq_ki.evaluation.flops import Sizes, read_checkpoint
 from fairseq_ki.evaluation.model_sizes import model_options, named_sizes
@@ -11,6 +12,14 @@ def test_architectures_of_the_paper():
     assert named_sizes("roberta_medium", 50265) == Sizes(9, 576, 3072, 50265, dense_head=True)
     assert named_sizes("roberta_large", 50265) == Sizes(24, 1024, 4096, 50265, dense_head=True)
     assert named_sizes("gpt_1b", 50265) == Sizes(40, 1440, 5760, 50265, dense_head=False)
+
+
+def test_every_architecture_has_sizes():
+    """The one of the name transformer_lm has them in its dataclass alone."""
+    for name, kind in ARCH_MODEL_NAME_REGISTRY.items():
+        if kind in ("roberta", "transformer_lm"):
+            assert named_sizes(name, 100, causal=kind != "roberta").layers > 0
+    assert named_sizes("transformer_lm", 100) == Sizes(6, 512, 2048, 100, dense_head=False)
 
 
 def test_shapes():

@@ -160,6 +160,18 @@ def test_a_huge_file_is_not_read(tmp_path):
         read_lineage(str(path))
 
 
+def test_a_file_that_was_made_to_fill_a_disk():
+    """1,000 generations, each with 150 teachers that are one: 385 MB of indents, from 6.5."""
+    models = {"m999": Model("trained", "x", flops=1.0)}
+    for i in range(998, -1, -1):
+        parents = [Parent(f"m{i + 1}", "start", "f")] + [Parent("m999", "teacher", "f")] * 150
+        models[f"m{i}"] = Model("trained", "x", flops=1.0, parents=tuple(parents))
+    lines = tree(Lineage("m0", models)).splitlines()
+    assert sum(map(len, lines)) < 5e6
+    assert lines[-2] == "..."
+    assert "FLOPs of 1000 models" in lines[-1]
+
+
 def test_a_long_chain_and_many_paths_are_quick():
     """Every model is shown once, whatever the number of ways to it (here 2^499)."""
     models = {"m999": Model("trained", "x", flops=1.0)}

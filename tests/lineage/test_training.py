@@ -3,6 +3,7 @@
 import json
 import math
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -118,13 +119,73 @@ def test_an_interrupted_run_goes_on_with_its_record(fairseq_train, generations, 
     assert again.own.parents == first.own.parents
     assert again.own.parents[0].flops > 0
     assert 1 < again.own.tokens / first.own.tokens < 1.5
-    # and if what it wrote is damaged, the checkpoint still has its id and counts
-    (tmp_path / "run" / "lineage.json").write_text("{")
-    fairseq_train(data_bin, tmp_path / "run", f"{KI} --max-update 6")
-    last = read_lineage(str(tmp_path / "run" / "lineage.json"))
-    assert (last.model, last.own.updates, last.own.parents) == (first.model, 6, ())
-    assert last.own.tokens > again.own.tokens
-    assert last.own.data == first.own.data
+    # and if what it wrote is damaged or lost, the checkpoint has it all
+    for updates, damage in ((6, lambda file: file.write_text("{")), (7, Path.unlink)):
+        damage(tmp_path / "run" / "lineage.json")
+        fairseq_train(data_bin, tmp_path / "run", f"{KI} --max-update {updates}")
+        last = read_lineage(str(tmp_path / "run" / "lineage.json"))
+        assert (last.model, last.own.updates) == (first.model, updates)
+        assert last.own.parents == first.own.parents
+        assert last.own.tokens > again.own.tokens
+        assert last.own.data == first.own.data
+
+
+def without_lineage(checkpoint) -> None:
+    """As of before checkpoints had theirs: an id and counts."""
+    state = torch.load(checkpoint, weights_only=True)
+    del state["extra_state"]["KIMaskedLMTask"]["lineage"]["tree"]
+    torch.save(state, checkpoint)
+
+
+def test_a_checkpoint_of_before(fairseq_train, generations, data_bin, tmp_path, capsys):
+    """It needs the file beside it, of its run and not older; without that ancestors are missed."""
+    checkpoint, file = tmp_path / "run" / "checkpoint_last.pt", tmp_path / "run" / "lineage.json"
+    shutil.copytree(generations / "g2", file.parent)
+    whole = of_checkpoint(str(checkpoint))
+    without_lineage(checkpoint)
+    assert of_checkpoint(str(checkpoint)) == whole
+    older = json.loads(file.read_text())
+    older["models"][older["model"]]["updates"] = 4
+    kept = file.read_text()
+    for damage in (lambda: file.write_text(json.dumps(older)), file.unlink):
+        damage()
+        found = printed(capsys, checkpoint)
+        assert (found["unknown"], len(found["models"])) == ([whole[0].model], 1)
+        assert main(["lineage", str(checkpoint)]) == 0
+        assert "at least: some are not known" in capsys.readouterr().out
+    file.write_text(kept)
+    fairseq_train(data_bin, file.parent, f"{KI} --max-update 6", model=SMALL)
+    assert of_checkpoint(str(checkpoint))[0].own.parents == whole[0].own.parents
+
+
+def test_a_model_that_learns_from_its_pupil(fairseq_train, data_bin, tmp_path, capsys):
+    """A teaches B, which teaches A on; and then A itself. What it was is not counted again."""
+    last = "checkpoint_last.pt"
+    guided = f"{KI} --ki-schedule constant --ki-teacher"
+    fairseq_train(data_bin, tmp_path / "a", f"{KI} --max-update 2", model=SMALL)
+    words = f"{guided} {tmp_path}/a/{last} --max-update 3"
+    fairseq_train(data_bin, tmp_path / "b", words, model=SMALL)
+    for updates, other in ((4, "b"), (5, "a"), (6, "b")):
+        words = f"{guided} {tmp_path}/{other}/{last} --max-update {updates}"
+        fairseq_train(data_bin, tmp_path / "a", words, model=SMALL)
+    lineage, updates = of_checkpoint(str(tmp_path / "a" / last))
+    assert (lineage.own.updates, updates) == (6, 6)
+    assert lineage == read_lineage(str(tmp_path / "a" / "lineage.json"))
+    by_id = {i: (m.name, m.how, m.updates) for i, m in lineage.models.items()}
+    a, b = lineage.model, lineage.own.parents[0].model
+    assert by_id == {
+        a: ("a", "trained", 6),
+        b: ("b", "trained", 3),
+        f"{a}-2": ("a", "earlier", 2),
+        f"{a}-4": ("a", "earlier", 4),
+    }
+    found = printed(capsys, tmp_path / "a" / last)
+    assert found["training_flops"] == sum(lineage.models[i].flops for i in (a, b))
+    assert found["unknown"] == []
+    assert main(["lineage", str(tmp_path / "a" / last)]) == 0
+    *_, first, second, total = capsys.readouterr().out.splitlines()
+    assert "counted as its later self" in first + second
+    assert "of 2 models" in total
 
 
 def test_a_checkpoint_alone_tells_what_it_can(teacher, generations, tmp_path, capsys):
@@ -138,11 +199,12 @@ def test_a_checkpoint_alone_tells_what_it_can(teacher, generations, tmp_path, ca
     shutil.copy(generations / "g2" / "checkpoint_last.pt", tmp_path / "copy.pt")
     whole, _ = of_checkpoint(str(generations / "g2" / "checkpoint_last.pt"))
     alone, _ = of_checkpoint(str(tmp_path / "copy.pt"))
-    assert alone.model == whole.model
-    assert alone.own.flops == whole.own.flops
+    assert alone == whole
     # and another run's lineage.json beside it is not taken for its own
     shutil.copy(generations / "g1" / "lineage.json", tmp_path)
-    assert of_checkpoint(str(tmp_path / "copy.pt"))[0] == alone
+    assert of_checkpoint(str(tmp_path / "copy.pt"))[0] == whole
+    without_lineage(tmp_path / "copy.pt")
+    assert of_checkpoint(str(tmp_path / "copy.pt"))[0].own.how == "checkpoint"
 
 
 @pytest.mark.parametrize(
@@ -171,6 +233,7 @@ def test_nothing_about_lineage_stops_a_training(
 ):
     teacher = tmp_path / "teacher"
     shutil.copytree(generations / "g1", teacher)
+    without_lineage(teacher / "checkpoint_last.pt")
     (teacher / "lineage.json").write_text("[" * 100_000)
     (tmp_path / "run" / "lineage.json").mkdir(parents=True)
     run = fairseq_train(
@@ -195,6 +258,21 @@ def test_the_verb_refuses_in_one_line(generations, tmp_path, capsys):
         assert message in capsys.readouterr().err
     shutil.copy(generations / "g1" / "checkpoint_last.pt", tmp_path)
     (tmp_path / "lineage.json").write_text("{}")
+    state = torch.load(tmp_path / "checkpoint_last.pt", weights_only=True)
+    recorded = state["extra_state"]["KIMaskedLMTask"]["lineage"]
+    other = {**recorded["tree"], "model": "m", "models": {"m": {"how": "trained", "name": "x"}}}
+    for tree, message in (
+        ([1], "checkpoint_last.pt: its lineage: expected an object, found list"),
+        ({"format": torch.zeros(3)}, "expected format"),
+        ({**recorded["tree"], "models": {torch.zeros(1): 3}}, "id: expected printable text"),
+        (other, f"expected that of {recorded['id']}, found that of m"),
+    ):
+        recorded["tree"] = tree
+        torch.save(state, tmp_path / "checkpoint_last.pt")
+        assert main(["lineage", str(tmp_path / "checkpoint_last.pt")]) == 2
+        assert message in capsys.readouterr().err
+    del recorded["tree"]
+    torch.save(state, tmp_path / "checkpoint_last.pt")
     assert main(["lineage", str(tmp_path / "checkpoint_last.pt")]) == 2
     assert "expected format" in capsys.readouterr().err
 
@@ -208,6 +286,7 @@ def test_a_grown_model_gets_a_folder_of_its_own(generations, capsys):
 
 def test_grow_goes_on_when_the_teachers_lineage_is_damaged(generations, tmp_path, capsys):
     shutil.copytree(generations / "g1", tmp_path / "t")
+    without_lineage(tmp_path / "t" / "checkpoint_last.pt")
     (tmp_path / "t" / "lineage.json").write_text("{}")
     words = ["--arch", "2x32x64x2", "--out", str(tmp_path / "new" / "init.pt")]
     assert main(["grow", "--from", f"{tmp_path}/t/checkpoint_last.pt", *words]) == 0
@@ -224,11 +303,12 @@ def test_every_teacher_of_a_mixture_is_a_parent(
     store, teacher = tmp_path / "store", generations / "g1" / "checkpoint_last.pt"
     write = f"logits write {data_bin} --teacher {teacher} --out {store} --tokens-per-sample 32"
     assert main([*write.split(), "--encoding", "topk", "--k", "5"]) == 0
+    again = shutil.copytree(store, tmp_path / "again")
     live = generations / "g2" / "checkpoint_last.pt"
     other = fairseq_train.__globals__["write_data_bin"](tmp_path / "other", seed=7)
     (tmp_path / "mixture.yaml").write_text(
         f"domains:\n"
-        f"  one: {{data: {data_bin}, teachers: [{{store: {store}}}]}}\n"
+        f"  one: {{data: {data_bin}, teachers: [{{store: {store}/}}, {{store: {again}}}]}}\n"
         f"  two: {{data: {other}, teachers: [{{checkpoint: {live}}}]}}\n"
     )
     fairseq_train(
@@ -237,8 +317,11 @@ def test_every_teacher_of_a_mixture_is_a_parent(
         f"{KI} --ki-mixture {tmp_path}/mixture.yaml --ki-steps 4 --max-update 6",
     )
     lineage = read_lineage(str(tmp_path / "run" / "lineage.json"))
-    stored, spoke = lineage.own.parents
-    assert (stored.file, stored.sha256, stored.flops) == (str(store), file_sha256(teacher), 0)
+    stored, copied, spoke = lineage.own.parents
+    assert (stored.file, stored.sha256, stored.flops) == (f"{store}/", file_sha256(teacher), 0)
+    # one teacher in two places, and the name of neither
+    assert copied.model == stored.model
+    assert lineage.models[stored.model].name == f"teacher {file_sha256(teacher)[:12]}"
     assert (spoke.file, spoke.sha256) == (str(live), file_sha256(live))
     assert set(lineage.own.data) == {str(data_bin), str(other)}
     state = torch.load(tmp_path / "run" / "checkpoint_last.pt", weights_only=True)

@@ -92,7 +92,7 @@ def test_dictionary_is_looked_up_in_three_places(teacher, task, data_bin, tmp_pa
     shutil.copy(other, alone / "dict.txt")  # beside the checkpoint wins over the recorded one
     with pytest.raises(ValueError, match="another dictionary"):
         load(checkpoint, task)
-    with pytest.raises(ValueError, match="found no file at"):
+    with pytest.raises(ValueError, match="none.txt: expected a dict.txt, found no file"):
         load(checkpoint, task, dictionary=str(alone / "none.txt"))
 
 

@@ -25,7 +25,7 @@ def logits(*shape):
 
 
 def signal_and_probs(kind, target, tau):
-    """A teacher, and its probabilities in full: at tau, and of the right ids at 1."""
+    """A teacher, its probabilities in full: at tau, and of the right ids at 1; its first ids."""
     if kind == "head":
         signal = HeadSignal(logits(ROWS, 5), logits(VOCAB, 5), logits(VOCAB))
         said = signal.features @ signal.weight.T + signal.bias
@@ -41,7 +41,25 @@ def signal_and_probs(kind, target, tau):
         kept = kept / kept.sum(-1, keepdim=True)
         signal = SparseSignal(ids, kept, right.log(), said.argmax(-1))
         probs = torch.zeros_like(probs).scatter_add_(1, ids, kept)
-    return signal, probs, right
+    return signal, probs, right, said.argmax(-1)
+
+
+@pytest.mark.parametrize("others", [(), ("dense",), ("sparse",), ("sparse", "head")])
+def test_agreement_where_a_teacher_is_known_by_draws(others):
+    """A few draws seldom tell the first id; the store does, and the heaviest teacher is asked."""
+    target = torch.randint(VOCAB, (ROWS,))
+    said, eye = logits(ROWS, VOCAB), torch.eye(VOCAB, dtype=torch.float64)
+    draws = torch.multinomial(torch.softmax(said, -1), 3, replacement=True)
+    drawn = SparseSignal(draws, torch.full((ROWS, 3), 1 / 3), said[:, 0], said.argmax(-1))
+    signal = mix(
+        [drawn, *(signal_and_probs(kind, target, 1.0)[0] for kind in others)],
+        [1.0, 0.9, 0.9][: 1 + len(others)],
+    )
+    for terms in (
+        dense_terms(said, target, signal, 0.5, 1.0, skip_bad_rows=True),
+        fused_terms(said, eye, None, target, signal, 0.5, 1.0, skip_bad_rows=True, chunk_rows=5),
+    ):
+        assert int(terms.agreement) == ROWS
 
 
 @pytest.mark.parametrize("bad", [torch.inf, torch.nan])
@@ -64,11 +82,15 @@ def test_a_teacher_of_no_numbers_is_not_covered_up(bad, skip):
 def naive(student, target, teachers, rate, tau):
     weights = torch.tensor(WEIGHTS[: len(teachers)], dtype=torch.float64)
     weights = weights / weights.sum()
-    p = sum(w * probs for w, (_, probs, _) in zip(weights, teachers))
-    right = sum(w * right for w, (_, _, right) in zip(weights, teachers))
+    p = sum(w * probs for w, (_, probs, *_) in zip(weights, teachers))
+    right = sum(w * right for w, (_, _, right, _) in zip(weights, teachers))
     ce = F.cross_entropy(student, target, reduction="sum")
     kl = (torch.xlogy(p, p) - p * torch.log_softmax(student / tau, -1)).sum()
-    agreement = (p.argmax(-1) == student.argmax(-1)).sum()
+    first = p.argmax(-1)
+    if any(isinstance(signal, SparseSignal) for signal, *_ in teachers):
+        heaviest = int(weights.argmax())
+        first = teachers[heaviest][3]
+    agreement = (first == student.argmax(-1)).sum()
     return (1 - rate) * ce + rate * tau**2 * kl, ce, kl, -right.log().sum(), agreement
 
 

@@ -23,6 +23,48 @@ def test_the_same_mixture_written_otherwise(tmp_path, monkeypatch):
     check_resumed({}, [], "save")
 
 
+def test_another_working_directory(tmp_path, monkeypatch):
+    """Data that are named from there are the same; or all of it was moved there."""
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+    monkeypatch.chdir(tmp_path / "a")
+    hub = replace(LIVE, checkpoint="hf:hub", dictionary=None)
+    record = mixture_record([replace(ONE, teachers=(hub, STORED))])
+    monkeypatch.chdir(tmp_path / "b")
+    there = replace(
+        ONE,
+        data="../a/data/one",
+        teachers=(replace(hub, checkpoint="hf:../a/hub"), replace(STORED, store="../a/store")),
+    )
+    check_resumed(record, [there], "save")
+    check_resumed(record, [replace(ONE, teachers=(hub, STORED))], "save")
+    with pytest.raises(ValueError, match=r"one.data: expected data/one, found ../data/one\)"):
+        check_resumed(record, [replace(there, data="../data/one")], "save")
+
+
+def test_what_was_moved_and_linked(tmp_path, monkeypatch):
+    """At its old place there is a link; or its place is what the link led to."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data" / "one").mkdir(parents=True)
+    record = mixture_record([ONE])
+    (tmp_path / "data").rename("moved")
+    (tmp_path / "data").symlink_to("moved")
+    check_resumed(record, [ONE], "save")
+    check_resumed(mixture_record([ONE]), [replace(ONE, data="moved/one")], "save")
+
+
+def test_a_record_of_before(tmp_path, monkeypatch):
+    """It has paths as they were named."""
+    monkeypatch.chdir(tmp_path)
+    old = {
+        name: entry["path"] if isinstance(entry, dict) else entry
+        for name, entry in mixture_record([ONE, TWO]).items()
+    }
+    check_resumed(old, [ONE, replace(TWO, data=str(tmp_path / "data" / "two"))], "save")
+    with pytest.raises(ValueError, match="one.data: expected data/one, found data/two"):
+        check_resumed(old, [replace(ONE, data="data/two"), TWO], "save")
+
+
 @pytest.mark.parametrize(
     ("mixture", "words"),
     [

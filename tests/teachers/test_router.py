@@ -143,6 +143,9 @@ def test_it_is_one_source():
     router.check_temperature(1.0)
     with pytest.raises(MismatchError, match="domain a, a store: temperature"):
         router.check_temperature(2.0)
+    named = Router({"a": [Voice(Stored(1.0), 0.5, "m.yaml, line 3: domains.a.teachers.0")]})
+    with pytest.raises(MismatchError, match=r"^m.yaml, line 3: domains.a.teachers.0: temperature"):
+        named.check_temperature(2.0)
     router.to(torch.device("cpu"), torch.bfloat16)
     assert one.moved == two.moved == (torch.device("cpu"), torch.bfloat16)
     assert router.describe() == (
