@@ -131,7 +131,7 @@ def test_masks_are_those_of_the_data_bin_alone(
         MismatchError, match=r"line 3: domains\.two\.teachers\.0: (?s:.*)data\.seed"
     ):
         fairseq_train(data_bin, tmp_path / "other", extra)
-    with pytest.raises(ValueError, match=r"domain two, .*temperature.* drawn at 1"):
+    with pytest.raises(ValueError, match=r"line 3: domains\.two.*temperature.* drawn at 1"):
         fairseq_train(data_bin, tmp_path / "hot", f"{extra} --ki-temperature 2 --ki-mask-seed 9")
 
 
