@@ -48,7 +48,8 @@ ALLOWED = {
     "growth": {"compat", "objective", "models", "teachers"},
     "convert": {"compat", "objective", "models", "teachers", "lineage"},
     "evaluation": {"compat", "objective", "models", "teachers"},
-    "experiments": {"compat", "checked_yaml", "evaluation"},
+    # store: what a capture has cost
+    "experiments": {"compat", "checked_yaml", "evaluation", "store"},
     # experiments: commands with their noise in log files, resumable
     "downstream": {"compat", "evaluation", "experiments"},
 }
