@@ -8,6 +8,8 @@ from argparse import Namespace
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+import torch
+
 _NOTHING = type(None)
 
 
@@ -28,6 +30,8 @@ def _is_count(value: Any) -> bool:
 
 
 def _is_number(value: Any) -> bool:
+    if isinstance(value, torch.Tensor):  # with several ranks, their mean
+        return value.numel() == 1 and not value.isnan().item()
     return isinstance(value, (int, float)) and not math.isnan(value)
 
 

@@ -57,10 +57,19 @@ def final_state(save_dir: Path) -> dict:
     state["optimizer_history"] = state["optimizer_history"][-1:]  # one entry per start
     for task_state in state["extra_state"].values():
         if isinstance(task_state, dict) and "lineage" in task_state:
-            del task_state["lineage"]["id"]  # drawn once for each run
+            _without_identity(task_state["lineage"])
     # the others count over the whole run, of which fairseq makes no use and restores nothing
     state["extra_state"]["metrics"] = state["extra_state"]["metrics"]["train"]
     return state
+
+
+def _without_identity(lineage: dict) -> None:
+    """Leaves out a run's id, which is drawn once for each, and when it was written."""
+    tree = lineage["tree"]
+    own = tree["models"].pop(lineage.pop("id"))
+    assert tree.pop("model") not in tree["models"]
+    del own["written"]
+    tree["own"] = own
 
 
 @dataclass
