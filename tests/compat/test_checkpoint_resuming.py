@@ -1,12 +1,8 @@
 """What training cannot go on from; tests/errors provokes the refusals through the commands."""
 
-import copy
-
 import pytest
 import torch
 
-from fairseq_ki import compat
-from fairseq_ki.compat.checkpoint_contents import what_is_out_of_place
 from fairseq_ki.compat.checkpoint_resuming import first_not_finite
 
 
@@ -47,20 +43,3 @@ def test_a_classifier_needs_no_head_for_words():
 
 def test_a_model_without_parameters():
     assert first_not_finite(torch.nn.Identity()) is None
-
-
-def test_what_fairseq_writes_is_in_place(teacher):
-    state = compat.load_checkpoint(teacher)
-    assert what_is_out_of_place(state) is None
-    for key in list(state):  # older versions wrote fewer parts
-        fewer = copy.copy(state)
-        del fewer[key]
-        assert what_is_out_of_place(fewer) is None
-
-
-def test_what_is_found_is_shown_as_its_type_where_it_may_be_long():
-    found = what_is_out_of_place({"optimizer_history": [{"num_updates": "x" * 10**6}]})
-    assert (
-        found == "optimizer_history.num_updates: expected a whole number of 0 or more, found a str"
-    )
-    assert len(what_is_out_of_place({"extra_state": 10**5000})) < 100
