@@ -91,9 +91,13 @@ OUT_OF_PLACE = (
     extra(train_iterator="x"),
 )
 MISSING = (
+    lambda state: state.pop("optimizer_history") and None,
     lambda state: state.pop("extra_state") and None,
+    extra(train_iterator=None),
     extra(train_iterator={"version": 2}),
+    extra(metrics={"train": 5}),
     extra(metrics={"train": [(0, "loss", "Nonsense", {})]}),
+    extra(metrics={"train": [(0, "loss", "AverageMeter", {})]}),
 )
 TASK_STATES = (
     lambda state: state["extra_state"].update(KIMaskedLMTask=[1]),
