@@ -9,6 +9,7 @@ import json
 import math
 from bisect import bisect_left
 from collections.abc import Iterable
+from datetime import datetime
 from pathlib import Path
 
 # fairseq prints its configuration first, in both forms of the log, whenever it starts
@@ -37,11 +38,13 @@ class TrainingLog:
         self._new_session = False
         self._newest = 0
         self._wall_before = 0.0
+        self._session_began: datetime | None = None
 
     def feed(self, line: str) -> dict | None:
         """Take one line; returns its record, or None where it holds none (or is cut off)."""
         if _SESSION_START in line:
             self._new_session = True
+            self._session_began = _stamp(line)
             self.done = False
         elif _DONE in line:
             self.done = True
@@ -57,6 +60,7 @@ class TrainingLog:
             return None
         self._resumed_at(record["updates"])
         if "wall" in record:  # fairseq's clock starts anew in every session
+            self._mend_wall(record, line)
             record["wall"] += self._wall_before
         if kind != "epoch":  # averages over an epoch: the intervals say more
             curve = self.train if kind == "train" else self.valid.setdefault(kind, [])
@@ -76,6 +80,12 @@ class TrainingLog:
             self._newest = updates
         self._new_session = False
         self._newest = max(self._newest, updates)
+
+    def _mend_wall(self, record: dict, line: str) -> None:
+        # after it has loaded a checkpoint, fairseq's clock stands still at 0
+        if record["wall"] == 0 and self._wall_before:
+            now, began = _stamp(line), self._session_began
+            record["wall"] = max(0.0, (now - began).total_seconds()) if now and began else math.nan
 
     @property
     def updates(self) -> int:
@@ -136,6 +146,14 @@ def interpolate(points: list[tuple[float, float]], x: float) -> float:
         return points[-1][1]
     (x0, y0), (x1, y1) = points[i - 1], points[i]
     return y0 + (y1 - y0) * (x - x0) / (x1 - x0)
+
+
+def _stamp(line: str) -> datetime | None:
+    """The time that fairseq wrote a line at, to the second; its ``--log-file`` has none."""
+    try:
+        return datetime.strptime(line[:19], "%Y-%m-%d %H:%M:%S")
+    except ValueError:
+        return None
 
 
 def _record(stats: dict) -> tuple[str | None, dict]:

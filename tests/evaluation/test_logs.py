@@ -96,6 +96,21 @@ def test_resumed_run_replaces_what_it_repeats_and_adds_up_its_time():
     assert log.wall_at(15) == pytest.approx(10 + 3.5)
 
 
+def test_a_clock_that_stands_still_after_a_resume_is_read_from_the_lines_stamps():
+    first = [CONFIG, inner(10, wall=10), inner(20, wall=20)]
+    again = [
+        CONFIG.replace("07:32:00", "23:59:50"),
+        f"2026-01-31 23:59:58 | INFO | train_inner | {inner(20, wall=0)}",
+        f"2026-02-01 00:00:05 | INFO | train_inner | {inner(30, wall=0)}",
+    ]
+    log = parse_log(first + again)
+    assert [log.wall_at(u) for u in (10, 20, 30)] == [10, 18, 25]
+    # a third session, of the few lines that a file without stamps has
+    log = parse_log([*first, *again, CONFIG, inner(30, wall=0)])
+    assert log.wall_at(20) == 18
+    assert math.isnan(log.wall_at(30))
+
+
 def test_resume_is_seen_without_the_configuration_line():
     lines = [inner(10, wall=10), inner(20, wall=20), inner(15, wall=3), inner(20, wall=6)]
     log = parse_log(lines)
