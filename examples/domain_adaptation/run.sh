@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The paper's Tables 2, 3, 4 and 9 and Fig. 5: adapting to other domains by self-learning and with
 # domain teachers, what is forgotten, and what helps against that. FULL=1: all of its data sizes.
-# About 44 minutes for the first seed and 38 for each further one, on two quiet cores.
+# About 50 minutes for the first seed and 44 for each further one, on two quiet cores.
 # SEEDS, DRY_RUN, SHORTEN, SCALE, DOMAINS, DATA, OUT: see examples/run_recipe.sh.
 source "$(dirname "$0")/../run_recipe.sh"
 parts="8 32"
