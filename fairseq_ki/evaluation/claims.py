@@ -150,7 +150,9 @@ def _judge(results: Results, finding: Finding) -> Judgement:
     if any(a == b for a, b in pairwise(shown)):  # rounding hides what was compared
         shown = [with_range(s, term.show_exactly) for s, term in zip(spreads, terms)]
     asked = shown[0] + "".join(f" {op} {text}" for op, text in zip(operators, shown[1:]))
-    often = f" in {holds} of {len(known)} seeds" if len(known) > 1 else " (one seed)"
+    often = " (one seed)"
+    if len(known) > 1:
+        often = f" (true in {holds} of {len(known)} seeds)"
     return Judgement(
         finding.claim, verdict, f"{verdict.capitalize()} at this size{often}. Asked: {asked}."
     )

@@ -15,7 +15,10 @@ def verdict(results, rule):
 def test_verdicts(results):
     first = verdict(results, "ki@50% < self@50%")
     assert first.verdict == HOLDS
-    assert first.sentence == "The claim. Holds at this size in 2 of 2 seeds. Asked: 512 < 1,024."
+    assert (
+        first.sentence
+        == "The claim. Holds at this size (true in 2 of 2 seeds). Asked: 512 < 1,024."
+    )
     assert verdict(results, "ki@50% > self@50%").verdict == NOT
     # 1/3 with seed 1, 0.375 with seed 2
     half = verdict(results, "ki~self > 0.35")
@@ -79,7 +82,7 @@ def test_the_page_of_all_results(results):
     assert "- The other: `bash examples/other/run.sh`" in page
     assert "examples/made/run.sh" not in page
     assert "| [made](#made-up) | 2 | 1 of 1 |" in page
-    assert "- KI helps. Holds at this size in 2 of 2 seeds." in page
+    assert "- KI helps. Holds at this size (true in 2 of 2 seeds)." in page
     assert "## Made <up>" in page
     # a run at another scale is not the example at its own
     results.scale = "gpu"
