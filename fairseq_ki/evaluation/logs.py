@@ -60,8 +60,7 @@ class TrainingLog:
             return None
         self._resumed_at(record["updates"])
         if "wall" in record:  # fairseq's clock starts anew in every session
-            self._mend_wall(record, line)
-            record["wall"] += self._wall_before
+            record["wall"] = self._wall_before + self._session_wall(record["wall"], line)
         if kind != "epoch":  # averages over an epoch: the intervals say more
             curve = self.train if kind == "train" else self.valid.setdefault(kind, [])
             if curve and curve[-1]["updates"] == record["updates"]:
@@ -81,11 +80,12 @@ class TrainingLog:
         self._new_session = False
         self._newest = max(self._newest, updates)
 
-    def _mend_wall(self, record: dict, line: str) -> None:
+    def _session_wall(self, wall: float, line: str) -> float:
         # after it has loaded a checkpoint, fairseq's clock stands still at 0
-        if record["wall"] == 0 and self._wall_before:
-            now, began = _stamp(line), self._session_began
-            record["wall"] = max(0.0, (now - began).total_seconds()) if now and began else math.nan
+        if wall or not self._wall_before:
+            return wall
+        now, began = _stamp(line), self._session_began
+        return max(0.0, (now - began).total_seconds()) if now and began else math.nan
 
     @property
     def updates(self) -> int:
