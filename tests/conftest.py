@@ -32,6 +32,13 @@ def _one_thread():
     torch.set_num_threads(1)
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _short_farewells():
+    # A loader that a test leaves half-way is ended by the garbage collector, in some later test
+    # and with its queues gone before it: torch then waits this long for each worker, 5 s.
+    torch.utils.data._utils.MP_STATUS_CHECK_INTERVAL = 0.5
+
+
 def write_data_bin(folder: Path, words: int = 60, lines: dict | None = None, seed: int = 0) -> Path:
     """A data-bin of sentences from a small Markov chain, so that there is something to learn."""
     folder.mkdir(parents=True, exist_ok=True)
