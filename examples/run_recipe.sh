@@ -16,9 +16,12 @@
 #   OUT=DIR         where everything goes (runs/NAME, with SCALE and SHORTEN in it where they are set)
 #   SHARED=DIR      where teachers and baselines are that several examples use (runs/shared)
 #
-# A second call goes on where the first was interrupted.
+# Arguments go to `fairseq-ki experiment` (--redo-changed). A second call goes on where the first was
+# interrupted.
 
 set -euo pipefail
+arguments=("$@")
+case " $* " in *" --dry-run "*) DRY_RUN=1 ;; esac
 example="$(basename "$(cd "$(dirname "$0")" && pwd)")"
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -46,5 +49,6 @@ run_recipe() {
     if [ -n "${SEEDS:-}" ]; then options+=(--seeds $SEEDS); fi
     if [ -n "${DRY_RUN:-}" ]; then options+=(--dry-run); fi
     export DOMAINS="${DOMAINS:-}"
-    "$PY" -m fairseq_ki.cli.main experiment "examples/$example/recipe.yaml" "${options[@]}"
+    "$PY" -m fairseq_ki.cli.main experiment "examples/$example/recipe.yaml" "${options[@]}" \
+        "${arguments[@]}"
 }

@@ -10,6 +10,11 @@
 #
 # About 12 minutes on two cores. Run it again to resume; it repeats nothing finished.
 set -euo pipefail
+if [ $# -gt 0 ] || [ -n "${DRY_RUN:-}" ]; then
+    echo "expected no arguments and no DRY_RUN, found${DRY_RUN:+ DRY_RUN=$DRY_RUN}${*:+ $*};" \
+        "the variables are at the top of $0" >&2
+    exit 2
+fi
 cd "$(dirname "$0")/../.."
 [ -n "${PY:-}" ] || source examples/venv.sh
 source examples/corpus.sh

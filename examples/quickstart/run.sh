@@ -5,18 +5,26 @@
 #   bash examples/quickstart/run.sh             one seed
 #   SEEDS='1 2 3' bash examples/quickstart/run.sh    the table of the README
 #   SHORTEN=40 bash examples/quickstart/run.sh  40 times fewer updates, to see that all works
-#   OUT=DIR                                     where everything goes (runs/quickstart)
+#   DRY_RUN=1                                   print every command and run nothing
+#   OUT=DIR                                     where everything goes (runs/quickstart, with SHORTEN
+#                                               in it where it is set)
+# Arguments go to `fairseq-ki experiment`.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 source examples/venv.sh
 source examples/corpus.sh
 
-OUT="${OUT:-runs/quickstart}"
 SEEDS="${SEEDS:-1}"
 SHORTEN="${SHORTEN:-1}"
-docs_data_bin "$OUT"
+if [ "$SHORTEN" = 1 ]; then OUT="${OUT:-runs/quickstart}"; fi
+OUT="${OUT:-runs/quickstart_short$SHORTEN}"
+options=(--out "$OUT" --shorten "$SHORTEN" "$@")
+case "${DRY_RUN:+--dry-run} $* " in
+    *"--dry-run "*) options+=(--dry-run) ;;
+    *) docs_data_bin "$OUT" ;;
+esac
 
 echo "== train, evaluate and report (seeds: $SEEDS)"
 # shellcheck disable=SC2086  # one word per seed
-"$PY" -m fairseq_ki.cli.main experiment examples/quickstart/recipe.yaml --out "$OUT" \
-    --seeds $SEEDS --shorten "$SHORTEN"
+"$PY" -m fairseq_ki.cli.main experiment examples/quickstart/recipe.yaml --seeds $SEEDS \
+    "${options[@]}"

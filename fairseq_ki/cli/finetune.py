@@ -20,7 +20,16 @@ from fairseq_ki.evaluation.metrics import METRICS
 from fairseq_ki.evaluation.summary import WIDTH
 from fairseq_ki.experiments.process import RunError, Terminated
 
-_OF_TRAINING = ("seeds", "grid", "lr", "batch_size", "epochs", "update_freq", "fp16")
+_OF_TRAINING = (
+    "seeds",
+    "grid",
+    "lr",
+    "batch_size",
+    "epochs",
+    "update_freq",
+    "fp16",
+    "keep_checkpoints",
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -184,7 +193,10 @@ def _tasks(args: argparse.Namespace) -> tuple[list[tuple[Task, Path | None]], di
     """Tasks with their folders, None without data; and why folders that are there are not read."""
     folders = find_tasks(args.data)
     unread = unread_tsv(args.data)
-    metrics = dict(_metric(text) for text in args.metric)
+    asked = [_metric(text) for text in args.metric]
+    metrics = dict(asked)
+    if len(metrics) < len(asked):
+        raise ValueError(f"--metric: expected one for each task, found {' '.join(args.metric)}")
     names = [canonical(n) for n in args.tasks] if args.tasks else [*TASKS, *sorted(folders)]
     names = list(dict.fromkeys(names))
     for name in names:
@@ -218,6 +230,8 @@ def _metric(text: str) -> tuple[str, str]:
 
 
 def _label(checkpoint: Path) -> str:
-    """The folder, which is the run's name more often than the file's is."""
-    folder = checkpoint.resolve().parent
-    return f"{folder.parent.name}/{folder.name}"
+    """The folder, which is the run's name; and the file, unless it is the training's last."""
+    path = checkpoint.resolve()
+    folder = f"{path.parent.parent.name}/{path.parent.name}"
+    name = path.stem.removeprefix("checkpoint_")
+    return folder if name == "last" else f"{folder} {name}"

@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from fairseq_ki.evaluation.downstream import FILE as DOWNSTREAM
 from fairseq_ki.evaluation.report import RESULTS, gather, write_html, write_markdown, write_results
 from fairseq_ki.evaluation.results_page import Example
 from fairseq_ki.evaluation.summary import as_text
@@ -82,7 +83,7 @@ def _examples(folder: Path) -> list[Example]:
 def _check_outputs(args: argparse.Namespace) -> None:
     """Refuse to write over what is reported on, or into a file as if it were a folder."""
     taken = {path.resolve() for path in args.runs}
-    taken |= {(path / RESULTS).resolve() for path in args.runs}
+    taken |= {(path / name).resolve() for path in args.runs for name in (RESULTS, DOWNSTREAM)}
     for option, path in (
         ("--out", args.out),
         ("--markdown", args.markdown),

@@ -24,6 +24,7 @@ from fairseq.data.indexed_dataset import MMapIndexedDatasetBuilder, best_fitting
 
 from fairseq_ki.downstream.pretrained import Pretrained
 from fairseq_ki.downstream.reading import DEV, TRAIN, Row, TaskData
+from fairseq_ki.evaluation.whole_files import read_note
 
 SUBSET_SEED = 1  # one subset for all seeds of fine-tuning: they differ in the training alone
 PREPARED = "prepared.json"
@@ -87,7 +88,7 @@ def prepare(
     if data.task.regression:
         numbers = [float(row.label) for row in data.rows[TRAIN]]
         scale = (min(numbers), max(numbers))
-    record = _record(folder)
+    record = read_note(folder / PREPARED, {"signature": str, "truncated": dict})
     if record is None or record["signature"] != signature:
         record = {
             "signature": signature,
@@ -132,11 +133,6 @@ def fitted(first: int, second: int | None, positions: int) -> tuple[int, int | N
     if first <= half:
         return first, room - first
     return half, room - half
-
-
-def _record(folder: Path) -> dict | None:
-    file = folder / PREPARED
-    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
 
 
 def _write(

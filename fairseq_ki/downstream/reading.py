@@ -191,7 +191,8 @@ def _read_tsv(file: Path, task: Task) -> tuple[list[Row], int]:
     lines = _lines(file)
     wanted = [columns.text, columns.label] + ([columns.text2] if columns.text2 else [])
     places = [w for w in wanted if isinstance(w, int)]
-    if not places:
+    headless = bool(places)  # CoLA
+    if not headless:
         _, first = next(lines, (1, ""))
         header = first.rstrip("\r\n").split("\t")
         if not set(wanted) <= set(header):
@@ -207,6 +208,9 @@ def _read_tsv(file: Path, task: Task) -> tuple[list[Row], int]:
             left_out += 1
             continue
         text, label, *text2 = (cells[place] for place in places)
+        if headless and not label.isdecimal():
+            expected = f"no header, and a whole number as label in column {places[1] + 1}"
+            _refuse(file, number, expected, shown(label))
         rows.append(Row(number, text, text2[0] if text2 else None, label))
     return rows, left_out
 
@@ -236,8 +240,8 @@ def _settled(task: Task, train: list[Row]) -> Task:
     regression = task.regression
     if regression is None:
         regression = any(isinstance(row.label, float) for row in train)
-        if regression and task.metrics == ("accuracy",):
-            task = replace(task, metrics=REGRESSION)
+        if not task.metrics:
+            task = replace(task, metrics=REGRESSION if regression else ("accuracy",))
     unfit = [m for m in task.metrics if (m in REGRESSION) != regression]
     if unfit:
         kind = "numbers as labels" if regression else "classes as labels"

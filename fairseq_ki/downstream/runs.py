@@ -19,7 +19,7 @@ from fairseq_ki.downstream.training import Setting
 from fairseq_ki.evaluation.downstream import SeedScores, SettingScores, tenths
 from fairseq_ki.evaluation.logs import ended, read_log
 from fairseq_ki.evaluation.metrics import TITLES
-from fairseq_ki.evaluation.whole_files import write_json
+from fairseq_ki.evaluation.whole_files import read_note, write_json
 from fairseq_ki.experiments.process import run_logged
 from fairseq_ki.experiments.progress import Progress
 
@@ -121,14 +121,11 @@ def _signature(words: list[str], *hashes: str) -> str:
 
 def _earlier(folder: Path, signature: str, request: Request) -> SeedScores | None:
     """The scores of a finished run; otherwise its folder is ready for this one."""
-    started = folder / STARTED
-    if started.is_file():
-        if json.loads(started.read_text(encoding="utf-8"))["signature"] == signature:
-            done = folder / DONE
-            if not done.is_file():
-                return None
-            record = json.loads(done.read_text(encoding="utf-8"))
-            return SeedScores(**record["scores"])
+    started = read_note(folder / STARTED, {"signature": str})
+    if started is not None:
+        if started["signature"] == signature:
+            done = read_note(folder / DONE, {"scores": dict})
+            return None if done is None else _scores(done["scores"], folder / DONE)
         if not request.redo_changed:
             raise ValueError(
                 f"{folder}: expected a run of this command, found one with other options, data "
@@ -137,5 +134,15 @@ def _earlier(folder: Path, signature: str, request: Request) -> SeedScores | Non
             )
         shutil.rmtree(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(started, {"signature": signature})
+    write_json(folder / STARTED, {"signature": signature})
     return None
+
+
+def _scores(record: dict, file: Path) -> SeedScores:
+    try:
+        return SeedScores(**record)
+    except TypeError as e:
+        raise ValueError(
+            f"{file}: expected the scores of one run, found {sorted(record)} ({e}); move "
+            f"{file.parent} away to repeat it"
+        ) from None

@@ -34,6 +34,7 @@ class Task:
     Attributes:
         metrics: of which the first decides on the dev set. MRPC and QQP are decided by accuracy:
             the paper's 71.4 for MRPC is below the F1 of answering 1 to everything (81.2).
+            Empty until the labels are read, for a task of one's own: accuracy or correlations.
         regression: None where the labels tell: floats are for regression.
         seeds: repeats, as in the paper's Fig. 6 and Tables 2 to 4 where they say.
         tsv: files of GLUE's distribution by split.
@@ -106,7 +107,7 @@ def canonical(name: str) -> str:
 
 def task_named(name: str, metric: str | None = None) -> Task:
     """One of the paper's tasks, or a user's own; ``metric`` takes the place of its first."""
-    task = TASKS.get(name) or Task(name, name, regression=None, glue=False)
+    task = TASKS.get(name) or Task(name, name, metrics=(), regression=None, glue=False)
     if metric is None:
         return task
     others = tuple(m for m in task.metrics if m != metric and name in TASKS)

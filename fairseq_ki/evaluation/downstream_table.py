@@ -86,8 +86,15 @@ def _table(found: list[Downstream], method: str | None, paper: Paper) -> Table:
 
 
 def _of(found: list[Downstream], label: str, method: str | None) -> list[TaskScores]:
-    files = [each for each in found if each.label == label]
-    return [task for each in files for task in each.tasks if task.method == method]
+    """Several files of one label are its seeds; a file that is named twice is none more."""
+    tasks = {
+        (each.checkpoint["sha256"], task.task, *(run.seed for run in task.best.runs)): task
+        for each in found
+        if each.label == label
+        for task in each.tasks
+        if task.method == method
+    }
+    return list(tasks.values())
 
 
 def _titles(found: list[Downstream]) -> dict[str, str]:
@@ -179,7 +186,7 @@ def _seed_counts(pooled: dict[str, list[TaskScores]]) -> list[list[float]]:
 
 def _by_title(tasks: list[TaskScores]) -> dict[str, str]:
     """What a reader must know of a task's data: a subset, rows of train in other splits, cuts."""
-    lines: dict[str, str] = {}
+    lines: dict[str, dict[str, None]] = {}  # of models that differ, each line once
     for task in tasks:
         parts = []
         if task.rows["train"] < task.train_of:
@@ -194,5 +201,5 @@ def _by_title(tasks: list[TaskScores]) -> dict[str, str]:
             were = "was" if cut == 1 else "were"
             parts.append(f"{counted(cut, 'text')} {were} cut to the model's length")
         if parts:
-            lines[task.title] = ", ".join(parts)
-    return lines
+            lines.setdefault(task.title, {})[", ".join(parts)] = None
+    return {title: "; or ".join(of_models) for title, of_models in lines.items()}

@@ -1,7 +1,6 @@
 """Carry a recipe out: run what is not done, resume what was interrupted, write results.json."""
 
 import functools
-import json
 import shlex
 import shutil
 import sys
@@ -17,7 +16,7 @@ from fairseq_ki.evaluation.report import RESULTS, write_html, write_markdown
 from fairseq_ki.evaluation.results import Results
 from fairseq_ki.evaluation.specs import Finding, TableRow, TableSpec
 from fairseq_ki.evaluation.summary import as_text
-from fairseq_ki.evaluation.whole_files import write_json
+from fairseq_ki.evaluation.whole_files import read_note, write_json
 from fairseq_ki.experiments import corpus
 from fairseq_ki.experiments.measure import machine, measured, report_updates, versions
 from fairseq_ki.experiments.plan import Job, plan
@@ -67,6 +66,10 @@ def run_experiment(
         return fingerprint(data)["sha256"]
 
     print(f"{recipe.name}: {len(jobs)} runs, seeds {', '.join(map(str, seeds))}, in {out}")
+    if not redo_changed:  # before anything is run or written
+        for job in jobs:
+            if (job.folder / STARTED).is_file():
+                _check_same(job, job.signature(corpus_hash))
     results = _empty(recipe, seeds)
     for number, job in enumerate(jobs, 1):
         title = f"[{number}/{len(jobs)}] {job.name}"
@@ -92,21 +95,28 @@ def run_experiment(
     return results
 
 
+def _check_same(job: Job, signature: str) -> None:
+    """Refuse a folder with a run that another recipe has made."""
+    started = read_note(job.folder / STARTED, {"signature": str, "words": list})
+    if started and started["signature"] != signature:
+        raise ValueError(
+            f"{job.folder}: expected the run of this recipe, found one made otherwise "
+            f"({_difference(started['words'], job.words)}). Repeat it with --redo-changed, which "
+            "deletes it first, or choose another --out"
+        )
+
+
 def _do(job: Job, title: str, signature: str, redo_changed: bool) -> float:
     """See to it that a job is done; its seconds as far as the driver knows them."""
     if job.spec.folder == SHARED:
         wait_until_free(job.folder, title)
-    started = _read(job.folder / STARTED, {"signature": str, "words": list})
-    done = _read(job.folder / DONE, {"seconds": (int, float)})
+    started = read_note(job.folder / STARTED, {"signature": str, "words": list})
+    done = read_note(job.folder / DONE, {"seconds": (int, float)})
     progress = Progress(title, job.updates)
     if started and started["signature"] != signature:
-        difference = _difference(started["words"], job.words)
         if not redo_changed:
-            raise ValueError(
-                f"{job.folder}: expected the run of this recipe, found one made otherwise "
-                f"({difference}). Repeat it with --redo-changed, which deletes it first, or "
-                "choose another --out"
-            )
+            _check_same(job, signature)
+        difference = _difference(started["words"], job.words)
         print(f"{title}: deleting the earlier run ({difference})")
         shutil.rmtree(job.folder)
         started = done = None
@@ -192,24 +202,3 @@ def _corpora(jobs: list[Job], fingerprint) -> list[dict]:
 
 def _yaml(content: object) -> str:
     return content if isinstance(content, str) else yaml.safe_dump(content, sort_keys=False)
-
-
-def _read(path: Path, kinds: dict[str, type | tuple[type, ...]]) -> dict | None:
-    """A note of this driver, its values of these kinds; None where there is none."""
-    if not path.is_file():
-        return None
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(content, dict):
-            raise ValueError(repr(content)[:100])
-        for key, kind in kinds.items():
-            value = content.get(key)
-            texts = all(isinstance(v, str) for v in value) if isinstance(value, list) else True
-            if not isinstance(value, kind) or isinstance(value, bool) or not texts:
-                raise ValueError(repr({key: value})[:100])
-    except (ValueError, RecursionError) as e:
-        raise ValueError(
-            f"{path}: expected what this driver writes, with {' and '.join(kinds)}, found {e}; "
-            f"move {path.parent} away to repeat the run"
-        ) from None
-    return content

@@ -170,6 +170,19 @@ def test_finished_runs_are_not_repeated(finished, call, tmp_path, monkeypatch):
     found = results_json.load_downstream(tmp_path / "out" / "downstream.json")
     methods = [(t.task, t.method) for t in found.tasks]
     assert methods == [("mood", "finetune"), ("mood", "probe-first"), ("stsb", "probe-first")]
+    # notes of earlier calls that are damaged
+    for note in ("data/prepared.json", "probe-first-C1/started.json", "probe-first-C1/done.json"):
+        note = tmp_path / "out" / "mood" / note
+        content = note.read_text()
+        for damage in ("", "[]", "{}", '{"signature": "x", "scores": {"seed": 1}}'):
+            if damage.startswith('{"') and note.name != "done.json":
+                continue
+            note.write_text(damage)
+            status, _, err = call("--tasks mood --probe first")
+            assert status == 2
+            assert f"{note}: expected" in err
+            assert "move" in err
+        note.write_text(content)
     # a run made with other data is not taken for this one
     status, _, err = call(f"--tasks mood {QUICK} 1 2 --max-train 30")
     assert status == 2
@@ -262,7 +275,7 @@ def test_a_task_that_is_named_and_has_no_data_is_no_error(call, tmp_path):
 @pytest.mark.parametrize(
     "words",
     ["--seeds 1 2", "--lr 1", "--batch-size 8", "--epochs 10", "--grid paper", "--update-freq 1",
-     "--fp16"],
+     "--fp16", "--keep-checkpoints"],
 )  # fmt: skip
 def test_a_probe_takes_no_options_of_fine_tuning(call, tmp_path, words):
     status, _, err = call(f"--tasks mood --probe mean {words}")
@@ -349,6 +362,7 @@ def test_another_checkpoint_does_not_mix_with_earlier_results(finished, call, tm
         ("--tasks mood --metric mood=best", "--metric: expected TASK=METRIC"),
         ("--tasks mood --metric stsb=pearson", "--metric: expected a task among mood"),
         ("--tasks mood --metric mood=pearson", "mood: expected a metric for classes"),
+        ("--metric mood=accuracy --metric mood=macro_f1", "--metric: expected one for each task"),
         ("--tasks mood --epochs 0", "--epochs: expected at least 1, found 0"),
         ("--tasks mood --lr nan", "--lr: expected a number above 0, found nan"),
         ("--tasks mood --batch-size 6 --update-freq 4", "expected a divisor of the batch size"),

@@ -133,8 +133,17 @@ def test_numbers_with_a_point_are_for_regression(tmp_path):
     assert data.task.regression
     assert data.task.metrics == ("pearson", "spearman")
     assert [r.label for r in data.rows["train"]] == [1.5, 2.0]
-    with pytest.raises(ValueError, match="a metric for numbers as labels, found macro_f1"):
-        read(tmp_path, "mine", "macro_f1")
+    for metric in ("macro_f1", "accuracy"):
+        with pytest.raises(ValueError, match=f"a metric for numbers as labels, found {metric}"):
+            read(tmp_path, "mine", metric)
+
+
+def test_a_header_where_there_is_none_is_no_class(tmp_path):
+    lines = ["source\tlabel\tmark\tsentence", "gj04\t0\t*\tBad a.", "gj04\t1\t\tGood."]
+    write(tmp_path / "CoLA" / "train.tsv", *lines)
+    write(tmp_path / "CoLA" / "dev.tsv", *lines[1:])
+    with pytest.raises(ValueError, match=r"train\.tsv, line 1: expected no header, .*'label'"):
+        read(tmp_path, "cola")
 
 
 GOOD = [row(), row(label="y")]

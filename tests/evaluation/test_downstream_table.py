@@ -5,6 +5,7 @@ import statistics
 
 import pytest
 
+from fairseq_ki.cli.main import main
 from fairseq_ki.evaluation import results as results_json
 from fairseq_ki.evaluation.downstream import (
     Downstream,
@@ -40,8 +41,8 @@ def task(name="rte", glue=True, grid=None, **more):
     return dataclasses.replace(values, **more)
 
 
-def downstream(label, *tasks, not_run=()):
-    checkpoint = {"path": f"{label}.pt", "sha256": "abc", "arch": "roberta", "updates": 3}
+def downstream(label, *tasks, not_run=(), sha256="abc"):
+    checkpoint = {"path": f"{label}.pt", "sha256": sha256, "arch": "roberta", "updates": 3}
     return Downstream(
         label, "2026-01-31", checkpoint, {"torch": "2"}, {"cores": "2"}, list(tasks),
         list(not_run), summary(list(tasks)),
@@ -78,7 +79,8 @@ def test_the_setting_with_the_best_mean_on_dev_is_taken():
 def test_seeds_of_one_label_are_pooled_and_absent_tasks_named():
     found = [
         downstream("alone", task(), not_run=[NO_MNLI]),
-        downstream("alone", task(grid=[setting(1e-5, 0.3, 0.5)]), not_run=[NO_MNLI]),
+        downstream("alone", task(grid=[setting(1e-5, 0.3, 0.5)]), not_run=[NO_MNLI], sha256="b"),
+        downstream("alone", task(grid=[setting(1e-5, 0.3, 0.5)]), sha256="b"),  # named twice
         downstream("with KI", task(grid=[setting(1e-5, 0.8)]), not_run=[NO_MNLI]),
     ]
     (table,) = downstream_tables(found)
@@ -89,6 +91,13 @@ def test_seeds_of_one_label_are_pooled_and_absent_tasks_named():
     assert shown["MNLI"] == ["not run: no data"] * 2
     assert shown["average of GLUE, dev"] == ["50.0 (1 of 8 tasks)", "80.0 (1 of 8 tasks)"]
     assert "seeds (1 to 4)" in table.note
+
+
+def test_models_that_differ_in_the_rows_they_saw_are_told_apart():
+    some = task(rows={"train": 6, "dev": 4}, train_of=10)
+    fewer = task(rows={"train": 5, "dev": 4}, train_of=10)
+    (table,) = downstream_tables([downstream("a", some), downstream("b", fewer)])
+    assert "RTE: trained on 6 of 10 rows; or trained on 5 of 10 rows." in table.note
 
 
 def test_a_task_that_one_model_lacks():
@@ -129,7 +138,7 @@ def test_probes_have_a_table_of_their_own():
     ]  # fmt: skip
 
 
-def test_report_on_folders_of_fine_tuning(tmp_path):
+def test_report_on_folders_of_fine_tuning(tmp_path, capsys):
     pytest.importorskip("matplotlib")
     for label in ("alone", "with KI"):
         folder = tmp_path / label
@@ -148,6 +157,12 @@ def test_report_on_folders_of_fine_tuning(tmp_path):
         assert "with KI.pt, SHA-256 abc" in text
         assert "seed 0" not in text
         assert "lr 1e-05, batch size 16 (best of 1)" in text
+    # what is reported on is not written over
+    kept = (tmp_path / "alone" / "downstream.json").read_bytes()
+    taken = str(tmp_path / "alone" / "downstream.json")
+    assert main(["report", str(tmp_path / "alone"), "--out", taken]) == 2
+    assert "expected a file of its own, found" in capsys.readouterr().err
+    assert (tmp_path / "alone" / "downstream.json").read_bytes() == kept
 
 
 def test_downstream_json_that_does_not_fit(tmp_path):

@@ -120,9 +120,9 @@ def start(tmp_path):
     shutil.copytree(EXAMPLES, tmp_path / "examples")
     (tmp_path / "examples" / "venv.sh").write_text("PY=echo\n")
 
-    def started(name, **variables):
+    def started(name, *arguments, **variables):
         done = subprocess.run(
-            ["bash", f"examples/{name}/run.sh"],
+            ["bash", f"examples/{name}/run.sh", *arguments],
             cwd=tmp_path,
             env={"PATH": os.environ["PATH"], **variables},
             capture_output=True,
@@ -156,6 +156,15 @@ def test_the_variables_of_run_sh(start):
     (other,) = start("base_to_large", DRY_RUN="1", SCALE="gpu", DOMAINS="elsewhere")
     assert re.search(r"--data runs/corpora/domains-\d+/all ", line)
     assert line != other  # nothing made of one source is taken for another
+    (line,) = start("schedules", "--seeds", "9", DRY_RUN="1")
+    assert line.endswith("--shorten 1 --dry-run --seeds 9")
+    for how in ({"DRY_RUN": "1"}, {}):
+        *_, line = start("quickstart", *([] if how else ["--dry-run"]), SHORTEN="40", **how)
+        assert line.startswith(f"{DRIVER}quickstart/recipe.yaml --seeds 1 ")
+        assert "--out runs/quickstart_short40 " in line
+        assert line.endswith("--dry-run")
+        (line,) = start("huggingface", *([] if how else ["--dry-run"]), **how)
+        assert line.startswith("expected no arguments and no DRY_RUN, found")
     assert start("beyond", SCALE="paper") == ["SCALE=paper needs DATA, a data-bin of your own text"]
 
 

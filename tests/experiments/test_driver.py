@@ -94,6 +94,11 @@ def test_changed_commands_are_refused_or_redone(write_recipe, tmp_path, capsys):
     with pytest.raises(ValueError, match=r"first.seed1: .*made otherwise.*one.*--redo-changed"):
         run(write_recipe(first="other"), out)
     assert made(out, "first") == ["one"]
+    # in the last run, too: what was measured before is not lost
+    measured = (out / "results.json").read_bytes()
+    with pytest.raises(ValueError, match=r"second.seed1: .*made otherwise"):
+        run(write_recipe(second="other"), out)
+    assert (out / "results.json").read_bytes() == measured
     assert run(write_recipe(first="other"), out, "--redo-changed") == 0
     assert made(out, "first") == ["other"]
     # what builds on it is made again too, once
