@@ -77,6 +77,9 @@ def plan(recipe: Recipe, out: Path, seeds: list[int], shared: Path | None = None
         shared: where the runs are that several experiments use, default ``shared`` beside
             ``out``; each in a folder that its command names, so that the same command is the
             same run and another command another one.
+
+    Raises:
+        ValueError: if lengths that are divided leave no checkpoint where another run needs it.
     """
     jobs: list[Job] = []
     once: dict[str, Job] = {}
@@ -112,8 +115,13 @@ def _job(
 
     def filled(name: str, as_written: str) -> str:
         if name.startswith(UPDATES):  # a number of updates, in a shortened experiment too
-            shorter = train_options.shorter(int(name.removeprefix(UPDATES)), recipe.shortened)
-            return str(shorter)
+            updates = int(name.removeprefix(UPDATES))
+            if updates % recipe.shortened:  # lengths that are rounded drift apart
+                raise ValueError(
+                    f"--shorten (SHORTEN): expected a divisor of {updates:,}, since {spec.name} "
+                    f"needs a checkpoint at that update, found {recipe.shortened:g}"
+                )
+            return str(train_options.shorter(updates, recipe.shortened))
         return values.get(name, as_written)
 
     main_data = fill(recipe.data)

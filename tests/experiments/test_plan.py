@@ -56,10 +56,13 @@ def test_commands(recipe, tmp_path):
 def test_updates_in_a_command_are_shortened_with_the_rest(tmp_path):
     text = RECIPE.replace('"{folder}"', '"{runs.ki}/checkpoint_1_{updates.400}.pt"')
     (tmp_path / "recipe.yaml").write_text(text)
-    for shorten, updates in ((1, 400), (30, 14)):
+    for shorten, updates in ((1, 400), (40, 10)):
         recipe = load(tmp_path / "recipe.yaml", shorten=shorten)
         probe = by_name(plan(recipe, tmp_path / "out", [1]))["probe", 1]
         assert probe.command[3].endswith(f"ki/seed1/checkpoint_1_{updates}.pt")
+    # the training's own lengths are rounded, and would leave no checkpoint of that name
+    with pytest.raises(ValueError, match=r"expected a divisor of 400, since probe .*, found 30"):
+        plan(load(tmp_path / "recipe.yaml", shorten=30), tmp_path / "out", [1])
 
 
 def test_dry_run_prints_every_command_and_needs_no_data(recipe, tmp_path, capsys):
