@@ -19,10 +19,8 @@ SHORTEN="${SHORTEN:-1}"
 if [ "$SHORTEN" = 1 ]; then OUT="${OUT:-runs/quickstart}"; fi
 OUT="${OUT:-runs/quickstart_short$SHORTEN}"
 options=(--out "$OUT" --shorten "$SHORTEN" "$@")
-case "${DRY_RUN:+--dry-run} $* " in
-    *"--dry-run "*) options+=(--dry-run) ;;
-    *) docs_data_bin "$OUT" ;;
-esac
+case " $* " in *" --dry-run "*) DRY_RUN=1 ;; esac
+if [ -n "${DRY_RUN:-}" ]; then options+=(--dry-run); else docs_data_bin "$OUT"; fi
 
 echo "== train, evaluate and report (seeds: $SEEDS)"
 # shellcheck disable=SC2086  # one word per seed

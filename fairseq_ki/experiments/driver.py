@@ -6,6 +6,7 @@ import shutil
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any, NoReturn
 
 import yaml
 
@@ -68,8 +69,9 @@ def run_experiment(
     print(f"{recipe.name}: {len(jobs)} runs, seeds {', '.join(map(str, seeds))}, in {out}")
     if not redo_changed:  # before anything is run or written
         for job in jobs:
-            if (job.folder / STARTED).is_file():
-                _check_same(job, job.signature(corpus_hash))
+            started = _started(job)
+            if started and started["signature"] != job.signature(corpus_hash):
+                _refuse(job, started)
     results = _empty(recipe, seeds)
     for number, job in enumerate(jobs, 1):
         title = f"[{number}/{len(jobs)}] {job.name}"
@@ -95,27 +97,28 @@ def run_experiment(
     return results
 
 
-def _check_same(job: Job, signature: str) -> None:
-    """Refuse a folder with a run that another recipe has made."""
-    started = read_note(job.folder / STARTED, {"signature": str, "words": list})
-    if started and started["signature"] != signature:
-        raise ValueError(
-            f"{job.folder}: expected the run of this recipe, found one made otherwise "
-            f"({_difference(started['words'], job.words)}). Repeat it with --redo-changed, which "
-            "deletes it first, or choose another --out"
-        )
+def _started(job: Job) -> dict[str, Any] | None:
+    return read_note(job.folder / STARTED, {"signature": str, "words": list})
+
+
+def _refuse(job: Job, started: dict[str, Any]) -> NoReturn:
+    raise ValueError(
+        f"{job.folder}: expected the run of this recipe, found one made otherwise "
+        f"({_difference(started['words'], job.words)}). Repeat it with --redo-changed, which "
+        "deletes it first, or choose another --out"
+    )
 
 
 def _do(job: Job, title: str, signature: str, redo_changed: bool) -> float:
     """See to it that a job is done; its seconds as far as the driver knows them."""
     if job.spec.folder == SHARED:
         wait_until_free(job.folder, title)
-    started = read_note(job.folder / STARTED, {"signature": str, "words": list})
+    started = _started(job)
     done = read_note(job.folder / DONE, {"seconds": (int, float)})
     progress = Progress(title, job.updates)
     if started and started["signature"] != signature:
         if not redo_changed:
-            _check_same(job, signature)
+            _refuse(job, started)
         difference = _difference(started["words"], job.words)
         print(f"{title}: deleting the earlier run ({difference})")
         shutil.rmtree(job.folder)
