@@ -4,7 +4,7 @@
 #   run_recipe NAME...    the data-bins of the example, its own first (examples/corpus.sh)
 #
 #   SCALE=micro     two CPU cores (the default)
-#   SCALE=full      micro sizes, with every arm of the paper's; also FULL=1 (where a recipe has it)
+#   SCALE=full      micro sizes, with every arm of the paper's (where a recipe has it)
 #   SCALE=paper     the paper's sizes, for torchrun on 8 GPUs; needs DATA
 #   SCALE=gpu       real widths for a limited time on one GPU (where a recipe has it)
 #   SEEDS='1 2 3'   other seeds than the recipe's
@@ -26,8 +26,7 @@ example="$(basename "$(cd "$(dirname "$0")" && pwd)")"
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 run_recipe() {
-    local name="$example" scale="${SCALE:-micro}" data options
-    if [ "$scale" = micro ] && [ -n "${FULL:-}" ]; then scale=full; fi
+    local name="$example" scale="${SCALE:-micro}" data making="" options command
     if [ "$scale" != micro ]; then name="${example}_$scale"; fi
     if [ "${SHORTEN:-1}" != 1 ]; then name="${name}_short$SHORTEN"; fi
     source examples/venv.sh
@@ -40,7 +39,7 @@ run_recipe() {
     else
         if [ "$scale" = gpu ] && [ -n "${DOMAINS:-}" ]; then set -- all; fi
         data="$(corpora_folder "$@")/$1"
-        if [ -z "${DRY_RUN:-}" ]; then data_bins "$@"; fi
+        if [ -z "${DRY_RUN:-}" ]; then making=1; fi
     fi
     options=(--out "${OUT:-runs/$name}" --shared "${SHARED:-runs/shared}" --data "$data")
     options+=(--shorten "${SHORTEN:-1}")
@@ -49,6 +48,12 @@ run_recipe() {
     if [ -n "${SEEDS:-}" ]; then options+=(--seeds $SEEDS); fi
     if [ -n "${DRY_RUN:-}" ]; then options+=(--dry-run); fi
     export DOMAINS="${DOMAINS:-}"
-    "$PY" -m fairseq_ki.cli.main experiment "examples/$example/recipe.yaml" "${options[@]}" \
-        "${arguments[@]}"
+    command=("$PY" -m fairseq_ki.cli.main experiment "examples/$example/recipe.yaml")
+    command+=("${options[@]}" "${arguments[@]}")
+    if [ -n "$making" ]; then
+        # what is wrong with the options is said before minutes go into data
+        "${command[@]}" --dry-run >/dev/null
+        data_bins "$@"
+    fi
+    "${command[@]}"
 }

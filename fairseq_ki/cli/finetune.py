@@ -10,7 +10,7 @@ from fairseq_ki.downstream import driver
 from fairseq_ki.downstream.preparing import SUBSET_SEED
 from fairseq_ki.downstream.pretrained import read_pretrained
 from fairseq_ki.downstream.probing import POOLINGS
-from fairseq_ki.downstream.reading import TSV_UNREAD, find_tasks, unread_tsv
+from fairseq_ki.downstream.reading import find_tasks, unread
 from fairseq_ki.downstream.request import Request
 from fairseq_ki.downstream.tasks import MICRO_GRID, TASKS, Task, canonical, task_named
 from fairseq_ki.downstream.training import EPOCHS, HowToTrain
@@ -151,14 +151,14 @@ def _request(args: argparse.Namespace) -> Request:
     for size in args.batch_size or []:
         if size < 1:
             raise ValueError(f"--batch-size: expected at least 1, found {size}")
-    tasks, unread = _tasks(args)
+    tasks, others = _tasks(args)
     update_freq = args.update_freq or 1
     grid = MICRO_GRID if args.grid == "micro" else None
     request = Request(
         out=args.out,
         label=args.label or _label(args.checkpoint),
         tasks=tasks,
-        unread=unread,
+        unread=others,
         seeds=list(dict.fromkeys(args.seeds)) if args.seeds else None,
         grid=grid,
         lrs=tuple(dict.fromkeys(args.lr)) if args.lr else None,
@@ -192,7 +192,7 @@ def _check_probe(args: argparse.Namespace) -> None:
 def _tasks(args: argparse.Namespace) -> tuple[list[tuple[Task, Path | None]], dict[str, str]]:
     """Tasks with their folders, None without data; and why folders that are there are not read."""
     folders = find_tasks(args.data)
-    unread = unread_tsv(args.data)
+    others = unread(args.data)
     asked = [_metric(text) for text in args.metric]
     metrics = dict(asked)
     if len(metrics) < len(asked):
@@ -200,8 +200,10 @@ def _tasks(args: argparse.Namespace) -> tuple[list[tuple[Task, Path | None]], di
     names = [canonical(n) for n in args.tasks] if args.tasks else [*TASKS, *sorted(folders)]
     names = list(dict.fromkeys(names))
     for name in names:
-        if name in unread and name not in folders:
-            raise ValueError(f"--tasks {name}: {args.data / name / 'train.tsv'}: {TSV_UNREAD}")
+        if args.tasks and name in others:
+            raise ValueError(
+                f"--tasks {name}: expected a task in {args.data}, found {name}: {others[name]}"
+            )
         if name not in TASKS and name not in folders:
             known = ", ".join(sorted({*TASKS, *folders}))
             raise ValueError(f"--tasks: expected some of {known}, found {name}")
@@ -209,15 +211,15 @@ def _tasks(args: argparse.Namespace) -> tuple[list[tuple[Task, Path | None]], di
         if name not in names:
             raise ValueError(f"--metric: expected a task among {', '.join(names)}, found {name}")
     if not folders and not args.tasks:
-        found = f"{unread[0]}/train.tsv alone; {TSV_UNREAD}" if unread else "none"
+        found = "; ".join(f"{name}: {why}" for name, why in others.items()) or "none"
         raise ValueError(
             f"--data {args.data}: expected a folder for each task with a train.jsonl or GLUE's "
             f"train.tsv, found {found}"
         )
     if not args.tasks:
-        names += unread
+        names = list(dict.fromkeys([*names, *others]))
     tasks = [(task_named(name, metrics.get(name)), folders.get(name)) for name in names]
-    return tasks, dict.fromkeys(unread, TSV_UNREAD)
+    return tasks, others
 
 
 def _metric(text: str) -> tuple[str, str]:

@@ -3,6 +3,7 @@
 import argparse
 import importlib
 import sys
+from pathlib import Path
 
 # verb -> (module under fairseq_ki.cli, one line of help); imported only when asked for, so
 # that `fairseq-ki --help` does not wait for torch and fairseq
@@ -43,13 +44,22 @@ def main(argv: list[str] | None = None) -> int:
         print(f"fairseq-ki {args.verb}: interrupted", file=sys.stderr)
         return 130
     except (ValueError, OSError) as error:
-        said = str(error)
+        said = _said(error)
     except RuntimeError as error:
         if not str(error).startswith("Symlink loop"):  # what pathlib says, before Python 3.13
             raise
         said = f"expected a file or folder, found a link that leads to itself ({error})"
     print(f"fairseq-ki {args.verb}: error: {said}", file=sys.stderr)
     return 2
+
+
+def _said(error: Exception) -> str:
+    """Its own words; for a file where a folder was to be made, what to do about it."""
+    if not isinstance(error, (FileExistsError, NotADirectoryError)) or not error.filename:
+        return str(error)
+    path = Path(error.filename)
+    file = next((p for p in (path, *path.parents) if p.is_file()), path)
+    return f"{file}: expected a folder, or nothing yet, found a file; name another place"
 
 
 if __name__ == "__main__":

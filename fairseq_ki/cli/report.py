@@ -33,8 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--examples",
         type=Path,
-        default=Path("examples"),
-        help="folder of the examples, for --results (default: %(default)s)",
+        help="folder of the examples, for --results (default: examples, if there is one)",
     )
     parser.add_argument(
         "--compare",
@@ -51,6 +50,7 @@ def run(args: argparse.Namespace) -> int:
     """Write what was asked for; the tables also go to the terminal."""
     results = gather(args.runs, [tuple(pair) for pair in args.compare])
     _check_outputs(args)
+    examples = _examples(args.examples)
     for each in results:
         print(as_text(each) + "\n")
     try:
@@ -61,17 +61,20 @@ def run(args: argparse.Namespace) -> int:
             write_markdown(results, args.markdown)
             print(f"wrote {args.markdown}")
         if args.results:
-            write_results(results, _examples(args.examples), args.results)
+            write_results(results, examples, args.results)
             print(f"wrote {args.results}")
     except ImportError as e:  # names the extra that is missing
         raise ValueError(str(e)) from e
     return 0
 
 
-def _examples(folder: Path) -> list[Example]:
+def _examples(folder: Path | None) -> list[Example]:
     """Every recipe that has a script to run it, by name."""
+    recipes = sorted((folder or Path("examples")).glob("*/recipe.yaml"))
+    if folder and not recipes:
+        raise ValueError(f"--examples {folder}: expected a folder with examples, found none")
     found = []
-    for recipe in sorted(folder.glob("*/recipe.yaml")):
+    for recipe in recipes:
         script = recipe.with_name("run.sh")
         if script.is_file():
             data = RecipeFile(recipe).data

@@ -12,16 +12,16 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
-from fairseq_ki.downstream.predicting import UNSEEN
 from fairseq_ki.downstream.preparing import Prepared, prepare
 from fairseq_ki.downstream.pretrained import Pretrained
 from fairseq_ki.downstream.probing import check_probed
 from fairseq_ki.downstream.reading import TaskData, read_task
 from fairseq_ki.downstream.request import Request
 from fairseq_ki.downstream.runs import TrainingRun, probed, trained
-from fairseq_ki.evaluation import results as results_json
+from fairseq_ki.evaluation import results_file
 from fairseq_ki.evaluation.downstream import (
     FILE,
+    UNSEEN,
     Downstream,
     NotRun,
     SettingScores,
@@ -67,7 +67,7 @@ def run(request: Request, pretrained: Pretrained) -> Downstream:
     ready = [_prepared(request, pretrained, data) for data in read.values()]
     for prepared in ready:
         _tell(prepared)
-    results_json.save(found, request.out / FILE)
+    results_file.save(found, request.out / FILE)
     for prepared in ready:
         task = prepared.data.task
         if request.probe:
@@ -79,7 +79,7 @@ def run(request: Request, pretrained: Pretrained) -> Downstream:
         found.tasks.append(scores)
         found.not_run = [entry for entry in found.not_run if entry.task != task.name]
         found.summary = summary(found.tasks)
-        results_json.save(found, request.out / FILE)
+        results_file.save(found, request.out / FILE)
     return found
 
 
@@ -100,7 +100,7 @@ def _begun(request: Request, pretrained: Pretrained) -> Downstream:
         machine=machine(),
     )
     if file.is_file():
-        earlier = results_json.load_downstream(file)
+        earlier = results_file.load_downstream(file)
         if earlier.checkpoint["sha256"] == pretrained.sha256:
             begun.tasks, begun.not_run = earlier.tasks, earlier.not_run
         elif not request.redo_changed:

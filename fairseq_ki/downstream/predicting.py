@@ -17,10 +17,10 @@ from fairseq.tasks import FairseqTask
 
 from fairseq_ki.downstream.preparing import Prepared, fairseq_split
 from fairseq_ki.downstream.reading import TRAIN
+from fairseq_ki.evaluation.downstream import UNSEEN
 from fairseq_ki.evaluation.metrics import score
 from fairseq_ki.evaluation.whole_files import write_bytes
 
-UNSEEN = "_unseen"  # rows whose text is not in train
 _BATCH = 64
 
 

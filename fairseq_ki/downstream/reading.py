@@ -18,7 +18,6 @@ from fairseq_ki.evaluation.metrics import REGRESSION
 
 TRAIN, DEV = "train", "dev"
 SPLITS = (TRAIN, DEV, "dev_mismatched", "test")
-TSV_UNREAD = "TSV is read for GLUE's tasks only; use JSON lines"
 _JSONL, _TSV = "train.jsonl", "train.tsv"
 _OTHERS_OF_GLUE = ("wnli",)  # is distributed with it, and not among the paper's tasks
 _LARGEST_LABEL = 1e6  # of regression; sums of squares of far larger ones are no numbers
@@ -87,14 +86,17 @@ def find_tasks(data: Path) -> dict[str, Path]:
     return found
 
 
-def unread_tsv(data: Path) -> list[str]:
-    """Names of folders that look like tasks of one's own, in a form that is GLUE's alone."""
-    return [
-        folder.name
-        for folder in sorted(p for p in data.iterdir() if (p / _TSV).is_file())
-        if _train_file(canonical(folder.name), folder) is None
-        and folder.name.lower() not in _OTHERS_OF_GLUE
-    ]
+def unread(data: Path) -> dict[str, str]:
+    """Tasks whose folder is there and has no training file that is read, and why."""
+    found = {}
+    for folder in sorted(p for p in data.iterdir() if p.is_dir()):
+        name = canonical(folder.name)
+        if _train_file(name, folder) is None and folder.name.lower() not in _OTHERS_OF_GLUE:
+            if (folder / _TSV).is_file():
+                found[name] = "TSV is read for GLUE's tasks only; use JSON lines"
+            elif any(folder.glob("*.jsonl")):
+                found[name] = f"its folder has no {_JSONL}"
+    return found
 
 
 def _train_file(name: str, folder: Path) -> Path | None:
@@ -124,8 +126,9 @@ def read_task(task: Task, folder: Path) -> TaskData:
     task = _settled(task, rows[TRAIN])
     if task.regression:
         rows = {split: _numbers(rows[split], files[split]) for split in rows}
-        if len({row.label for row in rows[TRAIN]}) < 2:
-            _refuse(files[TRAIN], None, "different numbers as labels", "the same in every row")
+        for split, file in files.items():
+            if len({row.label for row in rows[split]}) < 2:  # with which nothing correlates
+                _refuse(file, None, "different numbers as labels", "the same in every row")
         labels = []
     else:
         rows = {split: _classes(rows[split], files[split]) for split in rows}
@@ -139,6 +142,11 @@ def _files(task: Task, folder: Path) -> dict[str, Path]:
     names = {split: f"{split}.jsonl" for split in SPLITS}
     if not (folder / names[TRAIN]).is_file():
         names = task.tsv
+        if others := sorted(file.name for file in folder.glob("*.jsonl")):
+            raise ValueError(
+                f"{folder}: expected all splits in one form, found {', '.join(others)} beside "
+                f"{names[TRAIN]}; write train.jsonl too, or move the others away"
+            )
     elif not (folder / names[DEV]).is_file() and (folder / "dev_matched.jsonl").is_file():
         names[DEV] = "dev_matched.jsonl"
     files = {s: folder / name for s, name in names.items() if (folder / name).is_file()}
@@ -200,6 +208,8 @@ def _read_tsv(file: Path, task: Task) -> tuple[list[Row], int]:
         places = [header.index(str(w)) for w in wanted]
     rows, left_out = [], 0
     for number, line in lines:
+        if not line.strip():
+            continue
         cells = line.rstrip("\r\n").split("\t")
         if len(cells) <= max(places):
             if not task.skip_short_lines:

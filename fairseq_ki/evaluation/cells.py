@@ -80,13 +80,13 @@ class Value:
 
 
 def value(results: Results, cell: Cell, seed: int) -> Value:
-    """For a seed, or of the only run of an arm with its own seed; nan if unknown."""
-    run = _run(results, cell.arm, seed)
+    """For a seed; nan if unknown."""
+    run = results.run(cell.arm, seed)
     if run is None:
         return Value(math.nan)
     if cell.alone:
-        return _saved(run, _run(results, cell.alone, seed))
-    return Value(_number(run, cell, _run(results, cell.other or cell.arm, seed)))
+        return _saved(run, results.run(cell.alone, seed))
+    return Value(_number(run, cell, results.run(cell.other or cell.arm, seed)))
 
 
 def _number(run: Run, cell: Cell, other: Run | None) -> float:
@@ -105,12 +105,6 @@ def over_seeds(results: Results, cell: Cell) -> Spread | None:
     """Mean and range; None where nothing is known."""
     values = [value(results, cell, seed) for seed in seeds_of(results, cell)]
     return spread([v.number for v in values], [v.bound for v in values])
-
-
-def _run(results: Results, arm: str, seed: int) -> Run | None:
-    runs = {run.seed: run for run in results.arm(arm)}
-    only = next(iter(runs.values())) if len(runs) == 1 else None
-    return runs.get(seed, only)
 
 
 def _saved(run: Run, alone: Run | None) -> Value:

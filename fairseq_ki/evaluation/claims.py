@@ -8,8 +8,10 @@ verdict.
 import math
 import operator
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 from fairseq_ki.evaluation import cells
 from fairseq_ki.evaluation.cells import Cell, Value
@@ -70,6 +72,22 @@ def _term(text: str) -> Term:
         return Term(float(text), None)
     except ValueError:
         return Term(1.0, cells.parse(text))
+
+
+def check_claims(results: Results) -> None:
+    """Raise ValueError for a table or finding that is not understood, naming it."""
+    for table in results.tables:
+        for text in filter(None, (text for row in table.rows for text in row.cells)):
+            _understood(parse_cells, text, f"table {table.title!r}")
+    for finding in results.findings:
+        _understood(parse_rule, finding.rule, f"finding {finding.claim!r}")
+
+
+def _understood(parse: Callable[[str], Any], text: str, where: str) -> None:
+    try:
+        parse(text)
+    except ValueError as e:
+        raise ValueError(f"{where}: expected {e}, found {text!r}") from None
 
 
 def own_tables(results: Results) -> list[Table]:

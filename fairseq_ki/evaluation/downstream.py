@@ -1,6 +1,6 @@
 """downstream.json: what fine-tuning or probing one checkpoint gave, task by task, seed by seed.
 
-``fairseq-ki finetune`` writes it; :func:`fairseq_ki.evaluation.results.load_downstream` reads it.
+``fairseq-ki finetune`` writes it; results_file.py reads it.
 """
 
 import math
@@ -10,6 +10,8 @@ from typing import Any
 
 FORMAT = "fairseq_ki.downstream/1"
 FILE = "downstream.json"
+
+UNSEEN = "_unseen"  # behind a split's name: its rows whose text is not in train
 
 FINETUNE, PROBE_FIRST, PROBE_MEAN = "finetune", "probe-first", "probe-mean"
 METHODS = {
@@ -81,6 +83,10 @@ class TaskScores:
                 f"{self.task}: expected the chosen setting among those of the grid, with runs, "
                 f"found number {self.chosen} of {len(self.grid)}"
             )
+        if not self.metrics or "train" not in self.rows:
+            raise ValueError(f"{self.task}: expected metrics, and the rows of train, found none")
+        if not self.best.values("dev", self.metrics[0]):
+            raise ValueError(f"{self.task}: expected {self.metrics[0]} on dev, found none")
 
     @property
     def best(self) -> SettingScores:
@@ -116,6 +122,10 @@ class Downstream:
     not_run: list[NotRun] = field(default_factory=list)
     summary: dict[str, Any] = field(default_factory=dict)
     format: str = FORMAT
+
+    def __post_init__(self) -> None:
+        if not {"path", "sha256"} <= set(self.checkpoint):
+            raise ValueError(f"checkpoint: expected path and sha256, found {self.checkpoint}")
 
 
 def choose(grid: list[SettingScores], metric: str) -> int:

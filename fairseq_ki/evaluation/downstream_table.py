@@ -5,6 +5,7 @@ from statistics import fmean
 
 from fairseq_ki.evaluation.downstream import (
     METHODS,
+    UNSEEN,
     Downstream,
     TaskScores,
     counted,
@@ -14,7 +15,6 @@ from fairseq_ki.evaluation.downstream import (
 from fairseq_ki.evaluation.metrics import TITLES
 from fairseq_ki.evaluation.tables import UNKNOWN, Table
 
-_UNSEEN = "_unseen"
 _GLUE_TASKS = 8  # of the paper: all of GLUE but WNLI
 _SPLITS = {"dev": "dev", "dev_mismatched": "dev, mismatched", "test": "test"}
 
@@ -111,9 +111,9 @@ def _rows(tasks: list[TaskScores]) -> list[_Row]:
     rows: list[_Row] = []
     for task in tasks:
         splits = task.best.runs[0].scores
-        plain = [split for split in splits if not split.endswith(_UNSEEN)]
+        plain = [split for split in splits if not split.endswith(UNSEEN)]
         for split in plain:
-            for name in (split, split + _UNSEEN):
+            for name in (split, split + UNSEEN):
                 if name in splits:
                     rows += [(task.task, name, metric) for metric in task.metrics]
     return list(dict.fromkeys(rows))
@@ -123,7 +123,7 @@ def _name(title: str, row: _Row) -> str:
     _, split, metric = row
     if not split:
         return title
-    plain = split.removesuffix(_UNSEEN)
+    plain = split.removesuffix(UNSEEN)
     where = _SPLITS.get(plain, plain) + (" without texts of train" if split != plain else "")
     return f"{title}, {where}, {TITLES.get(metric, metric)}"
 
@@ -193,7 +193,7 @@ def _by_title(tasks: list[TaskScores]) -> dict[str, str]:
             of = counted(task.train_of, "row")
             parts.append(f"trained on {task.rows['train']:,} of {of}")
         for split, rows in task.rows.items():
-            unseen = task.rows.get(split + _UNSEEN)
+            unseen = task.rows.get(split + UNSEEN)
             if unseen is not None:
                 parts.append(f"{rows - unseen:,} of {rows:,} {split} texts are in train")
         if any(task.truncated.values()):

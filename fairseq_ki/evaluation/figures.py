@@ -5,10 +5,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from fairseq_ki.evaluation.comparisons import Compared
 from fairseq_ki.evaluation.picture import SERIES, Colours, Picture
 from fairseq_ki.evaluation.results import Results, Run
 from fairseq_ki.evaluation.savings import Saving
-from fairseq_ki.evaluation.summary import Compared, label, uneven_load
+from fairseq_ki.evaluation.summary import uneven_load
 from fairseq_ki.evaluation.tables import flops_unit
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def pictures(results: Results, compared: list[Compared]) -> list[Picture]:
                 lambda ax, c: _draw_rate(ax, c, results),
             )
         )
-    if compared:
+    if any(row.savings for row in compared):
         bars, axis = _bars(results, compared)
         found.append(
             Picture(
@@ -113,7 +114,7 @@ def _draw_curves(
         settled = [high for u, high in zip((u for u, _ in points), highs) if u > 0.1 * updates[-1]]
         lowest, highest = min([lowest, *lows]), max([highest, *settled])
         every = max(1, len(x) // 8)
-        name = label(results, arm)
+        name = _entry(results.label(arm))
         line = ax.plot(x, means, MARKERS[i] + "-", color=colour, linewidth=1.8, label=name)[0]
         line.set(markersize=4, markevery=every)
         if len(runs) > 1:
@@ -130,7 +131,7 @@ def _draw_curves(
             end = _mean([r.ppl(r.updates) for r in runs])
             if math.isfinite(end):
                 lowest, highest = min(lowest, end), max(highest, end)
-                name = f"{label(results, arm)}, at its end"
+                name = _entry(f"{results.label(arm)}, at its end")
                 ax.axhline(end, color=colours.ink, linewidth=1, linestyle="-.", label=name)
     _ppl_axis(ax, lowest, highest)
     _plain_x(ax, x_name)
@@ -175,6 +176,11 @@ def _plain_x(ax: "Axes", name: str) -> None:
     ax.xaxis.set_major_formatter(ticker.FuncFormatter(lambda v, _: f"{v:,g}"))
 
 
+def _entry(name: str) -> str:
+    """A name for the legend: matplotlib leaves out those that begin with an underscore."""
+    return f" {name}" if name.startswith("_") else name
+
+
 def _legend(ax: "Axes") -> None:
     """Where a falling curve leaves room; below the axes if it is a long one."""
     entries = len(ax.get_legend_handles_labels()[0])
@@ -190,10 +196,10 @@ def _draw_rate(ax: "Axes", colours: Colours, results: Results) -> None:
         rates = runs[0].train.get("ki_rate", [])  # a schedule is the same for all seeds
         if any(rate > 0 for rate in rates):
             curve = (tuple(runs[0].train["updates"]), tuple(rates))
-            drawn.setdefault(curve, (i, []))[1].append(label(results, arm))
+            drawn.setdefault(curve, (i, []))[1].append(results.label(arm))
     for (x, rates), (i, names) in drawn.items():
         others = f" and {len(names) - 1} more" if len(names) > 1 else ""
-        ax.plot(x, rates, color=colours.series[i], linewidth=1.8, label=names[0] + others)
+        ax.plot(x, rates, color=colours.series[i], linewidth=1.8, label=_entry(names[0] + others))
     ax.set_ylim(-0.03, 1.05)
     ax.set_ylabel("rate")
     _plain_x(ax, "updates")
@@ -231,7 +237,7 @@ def _bars(results: Results, compared: list[Compared]) -> tuple[list[_Bar], str]:
     bars = []
     for row in shown:
         arm = row.comparison.inherited
-        who = [label(results, arm)] if several else []
+        who = [results.label(arm)] if several else []
         where = [row.point] if len(points) > 1 or not several else []
         for measure, value in measures:
             what = [measure] if len(measures) > 1 else []
@@ -259,7 +265,7 @@ def _draw_savings(
             ax.plot([100 * share], [-line], marker, color=colour, markersize=7, alpha=0.75)
         mean = 100 * _mean([share for share, _ in bar.shares])
         ax.plot([mean, mean], [-line - 0.3, -line + 0.3], color=colours.ink, linewidth=2)
-    for saved in {c.paper["saving"] for c in results.comparisons if c.paper}:
+    for saved in {c.paper.saving for c in results.comparisons if c.paper}:
         ax.axvline(100 * saved, color=colours.ink, linewidth=1, linestyle="--")
         text = f"the paper: {100 * saved:g} % of updates "
         ax.annotate(text, (100 * saved, 0.5), fontsize=9, ha="right", va="bottom")

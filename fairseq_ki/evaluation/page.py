@@ -3,12 +3,11 @@
 import html
 import shlex
 
+from fairseq_ki.evaluation.comparisons import Compared
 from fairseq_ki.evaluation.picture import INK, SERIES, Picture
 from fairseq_ki.evaluation.results import Results, Run
 from fairseq_ki.evaluation.summary import (
-    Compared,
     cost_table,
-    label,
     provenance,
     sentences,
     tables,
@@ -137,4 +136,4 @@ def _commands(results: Results) -> str:
 
 def run_title(results: Results, run: Run) -> str:
     """An arm and its seed, where there is one, as a heading."""
-    return label(results, run.name) + (f", seed {run.seed}" if run.seed else "")
+    return results.label(run.name) + (f", seed {run.seed}" if run.seed else "")

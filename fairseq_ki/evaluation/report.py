@@ -3,8 +3,11 @@
 import math
 import shlex
 from pathlib import Path
+from typing import Any
 
-from fairseq_ki.evaluation import results as results_json
+from fairseq_ki.evaluation import results_file
+from fairseq_ki.evaluation.claims import check_claims
+from fairseq_ki.evaluation.comparisons import compare
 from fairseq_ki.evaluation.downstream import FILE as DOWNSTREAM
 from fairseq_ki.evaluation.downstream import Downstream
 from fairseq_ki.evaluation.figures import pictures
@@ -14,13 +17,13 @@ from fairseq_ki.evaluation.picture import require_matplotlib
 from fairseq_ki.evaluation.results import Comparison, Results, Run, run_curves
 from fairseq_ki.evaluation.results_page import Example, results_page
 from fairseq_ki.evaluation.summary import (
-    compare,
     cost_table,
     provenance,
     sentences,
     tables,
     warning,
 )
+from fairseq_ki.evaluation.tables import markdown
 from fairseq_ki.evaluation.whole_files import write_bytes
 
 RESULTS = "results.json"
@@ -44,20 +47,19 @@ def gather(paths: list[Path], compare_arms: list[tuple[str, str]] | None = None)
     logs: list[Path] = []
     tuned: list[Downstream] = []
     for path in paths:
-        if path.name == DOWNSTREAM and path.is_file():
-            tuned.append(results_json.load_downstream(path))
+        file = _file_in(path)
+        if file.name not in (RESULTS, DOWNSTREAM) and not results_file.is_one(file):
+            logs.append(file)
             continue
-        if path.is_dir() and not (path / RESULTS).is_file():
-            if not (path / DOWNSTREAM).is_file():
-                raise ValueError(f"{path}: expected a folder with {RESULTS}, found none in it")
-            tuned.append(results_json.load_downstream(path / DOWNSTREAM))
+        read = results_file.load_any(file)
+        if isinstance(read, Downstream):
+            tuned.append(read)
             continue
-        if path.is_dir() or (path.suffix == ".json" and _is_results(path)):
-            found.append(results_json.load(path / RESULTS if path.is_dir() else path))
-        elif path.is_file():
-            logs.append(path)
-        else:
-            raise ValueError(f"{path}: expected a folder, results.json or training log")
+        try:
+            check_claims(read)
+        except ValueError as e:
+            raise ValueError(f"{file}: {e}") from None
+        found.append(read)
     if logs:
         found.append(from_logs(logs))
     if tuned:
@@ -74,8 +76,15 @@ def gather(paths: list[Path], compare_arms: list[tuple[str, str]] | None = None)
     return found
 
 
-def _is_results(path: Path) -> bool:
-    return path.name == RESULTS or results_json.FORMAT in path.read_text(encoding="utf-8")
+def _file_in(path: Path) -> Path:
+    if path.is_file():
+        return path
+    for name in (RESULTS, DOWNSTREAM):
+        if (path / name).is_file():
+            return path / name
+    if path.is_dir():
+        raise ValueError(f"{path}: expected a folder with {RESULTS}, found none in it")
+    raise ValueError(f"{path}: expected a folder, results.json or training log")
 
 
 def from_logs(paths: list[Path]) -> Results:
@@ -105,38 +114,18 @@ def from_logs(paths: list[Path]) -> Results:
     if len(set(names)) < len(names):
         raise ValueError(f"expected logs with different names or folders, found {names}")
     longest = max(runs, key=lambda r: r.updates)
-    return Results(
-        name="training logs",
-        title="",
-        about="",
-        created="",
-        command=[],
-        scale="",
-        shortened=1,
-        seeds=[],
-        corpus=[],
-        versions={},
-        machine={},
-        report_updates=evenly(longest.valid.get("updates", [])),
-        runs=runs,
-    )
+    points = evenly(longest.valid.get("updates", []))
+    return _bare("training logs", report_updates=points, runs=runs)
 
 
 def from_downstream(found: list[Downstream]) -> Results:
     """One experiment out of what fine-tuning left; its runs are the commands."""
-    return Results(
-        name="downstream",
+    return _bare(
+        "downstream",
         title="Downstream tasks",
-        about="",
         created=max(each.created for each in found),
-        command=[],
-        scale="",
-        shortened=1,
-        seeds=[],
-        corpus=[],
         versions=found[0].versions,
         machine=found[0].machine,
-        report_updates=[],
         runs=[
             Run(each.label, each.label, "", 0, "command", list(command), "", math.nan)
             for each in found
@@ -144,6 +133,14 @@ def from_downstream(found: list[Downstream]) -> Results:
         ],
         downstream=found,
     )
+
+
+def _bare(name: str, **known: Any) -> Results:
+    """What was not an experiment of a recipe: empty but for what is known."""
+    unknown: dict[str, Any] = dict.fromkeys(("title", "about", "created", "scale"), "")
+    unknown |= {"command": [], "seeds": [], "corpus": [], "report_updates": []}
+    unknown |= {"shortened": 1, "versions": {}, "machine": {}}
+    return Results(name=name, **{**unknown, **known})
 
 
 def evenly(updates: list[float], most: int = 6) -> list[int]:
@@ -177,13 +174,13 @@ def write_markdown(results: list[Results], path: Path) -> None:
         ImportError: without matplotlib, naming the extra.
     """
     require_matplotlib()
-    parts = [f"# {_title(results)}"]
+    parts = [f"# {markdown(_title(results))}"]
     for number, each in enumerate(results):
         compared = compare(each)
         if len(results) > 1 and (each.title or each.name):
-            parts.append(f"## {each.title or each.name}")
-        parts += [text for text in (each.about, _bold(warning(each))) if text]
-        parts += sentences(each, compared)
+            parts.append(f"## {markdown(each.title or each.name)}")
+        parts += [text for text in (markdown(each.about), _bold(warning(each))) if text]
+        parts += map(markdown, sentences(each, compared))
         parts += [table.markdown() for table in tables(each, compared)]
         for picture in pictures(each, compared):
             file = path.parent / f"{path.stem}_files" / f"{number}-{picture.name}.png"
@@ -192,7 +189,8 @@ def write_markdown(results: list[Results], path: Path) -> None:
             parts.append(f"### {picture.title}\n\n{link}\n\n{picture.caption}")
         parts.append(cost_table(each).markdown())
         parts.append("### Measured with\n")
-        parts.append("\n".join(f"- {name}: {value}" for name, value in provenance(each)))
+        facts = [markdown(f"{name}: {value}") for name, value in provenance(each)]
+        parts.append("\n".join(f"- {fact}" for fact in facts))
         parts.append(_commands(each))
     _write(path, ("\n\n".join(part.strip("\n") for part in parts if part) + "\n").encode())
 
@@ -203,7 +201,7 @@ def _commands(results: Results) -> str:
         lines.append(f"    {shlex.join(results.command)}")
     for run in results.runs:
         if run.command:
-            lines += [f"{run_title(results, run)}:\n", f"    {shlex.join(run.command)}"]
+            lines += [f"{markdown(run_title(results, run))}:\n", f"    {shlex.join(run.command)}"]
     return "### Commands\n\n" + "\n\n".join(lines) if lines else ""
 
 

@@ -1,24 +1,17 @@
-"""results.json: what an experiment measured, with everything that is needed to measure it again.
+"""What an experiment measured, with everything that is needed to measure it again.
 
-Written whole and renamed, so that a reader never sees half of it. Numbers that are not finite
-are ``null`` in the file and nan in memory. The report reads nothing else but training logs.
+results_file.py writes and reads it. The report reads nothing else but training logs.
 """
 
-import dataclasses
-import json
 import math
-import types
-import typing
 from dataclasses import dataclass, field
-from pathlib import Path
+from itertools import pairwise
 from typing import Any
 
-from fairseq_ki.evaluation import downstream
 from fairseq_ki.evaluation.downstream import Downstream
 from fairseq_ki.evaluation.logs import TrainingLog, interpolate
 from fairseq_ki.evaluation.savings import Curve, perplexity
-from fairseq_ki.evaluation.specs import Finding, TableSpec
-from fairseq_ki.evaluation.whole_files import write_bytes
+from fairseq_ki.evaluation.specs import Finding, PaperRun, PaperSaving, TableSpec
 
 FORMAT = "fairseq_ki.results/1"
 
@@ -71,7 +64,7 @@ class Run:
         valid, train: curves as columns, losses in bits per row, ``wall`` in seconds.
         ppl_at: validation PPL at the experiment's ``report_updates``, for who reads the file.
         metrics: what an evaluation or another command measured, by name.
-        paper: the paper's counterpart: ``{"name": ..., "valid_ppl": {updates: PPL}}``.
+        fixed_seed: the recipe gives it this seed; it serves the other runs of every seed.
     """
 
     name: str
@@ -88,7 +81,12 @@ class Run:
     metrics: dict[str, float] = field(default_factory=dict)
     flops: Flops | None = None
     teachers: list[Teacher] = field(default_factory=list)
-    paper: dict[str, Any] | None = None
+    paper: PaperRun | None = None
+    fixed_seed: bool = False
+
+    def __post_init__(self) -> None:
+        _check_columns("valid", self.valid, needed=("updates", "loss"))
+        _check_columns("train", self.train, needed=("updates",))
 
     @property
     def curve(self) -> Curve | None:
@@ -106,9 +104,9 @@ class Run:
 
     @property
     def updates(self) -> int:
-        """How long the run is: its last validation, or its last logged update."""
-        ends = [c["updates"][-1] for c in (self.valid, self.train) if c.get("updates")]
-        return int(max(ends, default=0))
+        """How long the run is as far as it was validated; its last logged update without that."""
+        columns = self.valid.get("updates") or self.train.get("updates") or [0]
+        return int(columns[-1])
 
     @property
     def guidance(self) -> int:
@@ -144,11 +142,11 @@ class Run:
 
 @dataclass
 class Comparison:
-    """Which arm inherits and which learns alone; ``paper`` is the paper's measured saving."""
+    """Which arm inherits and which learns alone."""
 
     inherited: str
     alone: str
-    paper: dict[str, Any] | None = None
+    paper: PaperSaving | None = None
 
 
 @dataclass
@@ -181,6 +179,11 @@ class Results:
     downstream: list[Downstream] = field(default_factory=list)
     format: str = FORMAT
 
+    def __post_init__(self) -> None:
+        for corpus in self.corpus:
+            if not {"path", "sha256"} <= set(corpus):
+                raise ValueError(f"corpus: expected path and sha256, found {str(corpus)[:100]}")
+
     def arm(self, name: str) -> list[Run]:
         """The runs of one arm, by seed."""
         return sorted((r for r in self.runs if r.name == name), key=lambda r: r.seed)
@@ -190,12 +193,27 @@ class Results:
         """Names of the trained arms in the order of the recipe."""
         return list(dict.fromkeys(r.name for r in self.runs if r.kind == "train"))
 
-    def pairs(self, comparison: Comparison) -> list[tuple[Run, Run]]:
-        """(inheriting, alone) of the same seed; an arm with one fixed seed serves all."""
-        alone = {r.seed: r for r in self.arm(comparison.alone)}
-        only = next(iter(alone.values())) if len(alone) == 1 else None
-        matched = [(r, alone.get(r.seed, only)) for r in self.arm(comparison.inherited)]
-        return [(r, a) for r, a in matched if a is not None and r.curve and a.curve]
+    def label(self, name: str) -> str:
+        """What a report calls an arm."""
+        return next((r.label for r in self.runs if r.name == name), name)
+
+    def run(self, name: str, seed: int) -> Run | None:
+        """An arm's run with this seed, or its only one if the recipe fixes the arm's seed."""
+        return next((r for r in self.arm(name) if r.fixed_seed or r.seed == seed), None)
+
+
+def _check_columns(curve: str, columns: dict[str, list[float]], needed: tuple[str, ...]) -> None:
+    if not columns:
+        return
+    lengths = {name: len(column) for name, column in columns.items()}
+    if len(set(lengths.values())) > 1 or not set(needed) <= set(columns):
+        raise ValueError(
+            f"{curve}: expected the columns {' and '.join(needed)}, all columns of one length, "
+            f"found {lengths}"
+        )
+    updates = columns["updates"]
+    if not all(a < b for a, b in pairwise([-1, *updates, math.inf])):  # nor is any of them nan
+        raise ValueError(f"{curve}: expected updates that grow, found {str(updates)[:100]}")
 
 
 def run_curves(log: TrainingLog) -> tuple[dict, dict]:
@@ -233,88 +251,3 @@ def guidance_end(train: dict[str, list[float]], ki_steps: int | None) -> int:
             last, before = int(updates), previous
         previous = int(updates)
     return ki_steps if ki_steps and before < ki_steps <= last else last
-
-
-def save(results: Results | Downstream, path: Path) -> None:
-    """Write results.json, or downstream.json, at once or not at all."""
-    text = json.dumps(_finite(dataclasses.asdict(results)), indent=1, allow_nan=False)
-    write_bytes(path, (text + "\n").encode())
-
-
-def load(path: Path) -> Results:
-    """Read and check results.json.
-
-    Raises:
-        ValueError: naming the field, what was expected and what was found.
-    """
-    return _load(path, Results, FORMAT)
-
-
-def load_downstream(path: Path) -> Downstream:
-    """Read and check downstream.json; raises as :func:`load`."""
-    return _load(path, Downstream, downstream.FORMAT)
-
-
-def _load(path: Path, kind: type, expected: str) -> Any:
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as e:  # not UTF-8, not JSON, or nested without end
-        raise ValueError(f"{path}: expected JSON, found {e}") from None
-    found = data.get("format") if isinstance(data, dict) else type(data).__name__
-    if found != expected:
-        raise ValueError(f"{path}: expected format {expected!r}, found {found!r}")
-    return _build(kind, data, str(path))
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, dict):
-        return {str(k): _finite(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(v) for v in value]
-    return value
-
-
-def _without_default(kind: type) -> set[str]:
-    """Fields that every file has; those with a default came later."""
-    return {
-        f.name
-        for f in dataclasses.fields(kind)
-        if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
-    }
-
-
-def _build(kind: Any, value: Any, where: str) -> Any:
-    """``value`` from JSON as the annotated type, refused where it is of another one."""
-    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if kind is Any:
-        return value
-    if origin in (types.UnionType, typing.Union):
-        return None if value is None else _build(arguments[0], value, where)
-    if kind is float:
-        if value is None:
-            return math.nan
-        if isinstance(value, (int, float)) and not isinstance(value, bool):
-            return float(value)
-    elif origin is list and isinstance(value, list):
-        return [_build(arguments[0], v, f"{where}[{i}]") for i, v in enumerate(value)]
-    elif origin is dict and isinstance(value, dict):
-        return {k: _build(arguments[1], v, f"{where}.{k}") for k, v in value.items()}
-    elif isinstance(kind, type) and dataclasses.is_dataclass(kind) and isinstance(value, dict):
-        fields = typing.get_type_hints(kind)
-        missing = _without_default(kind) - set(value)
-        if missing or set(value) - set(fields):
-            raise ValueError(
-                f"{where}: expected the fields {sorted(fields)}; "
-                f"missing {sorted(missing)}, unknown {sorted(set(value) - set(fields))}"
-            )
-        built = {k: _build(fields[k], v, f"{where}.{k}") for k, v in value.items()}
-        return kind(**built)
-    elif (
-        isinstance(kind, type)
-        and isinstance(value, kind)
-        and (kind is bool) == (isinstance(value, bool))
-    ):
-        return value
-    raise ValueError(f"{where}: expected {kind}, found {value!r}")

@@ -4,9 +4,10 @@ import shlex
 from dataclasses import dataclass
 
 from fairseq_ki.evaluation.claims import HOLDS, judged
+from fairseq_ki.evaluation.comparisons import compare
 from fairseq_ki.evaluation.results import Results
-from fairseq_ki.evaluation.summary import compare, provenance, sentences, tables, warning
-from fairseq_ki.evaluation.tables import Table, minutes
+from fairseq_ki.evaluation.summary import provenance, sentences, tables, warning
+from fairseq_ki.evaluation.tables import Table, markdown, minutes
 
 _INTRODUCTION = """\
 Every table of the paper as it was measured here, with the paper's row under it where it prints one,
@@ -75,10 +76,10 @@ def _not_run(missing: list[Example]) -> str:
 
 def _section(results: Results) -> str:
     compared = compare(results)
-    parts = [f"## {_heading(results)}", results.about]
+    parts = [f"## {markdown(_heading(results))}", markdown(results.about)]
     if warning(results):
         parts.append(f"**{warning(results)}**")
-    parts.append("\n".join(f"- {sentence}" for sentence in sentences(results, compared)))
+    parts.append("\n".join(f"- {markdown(sentence)}" for sentence in sentences(results, compared)))
     parts += [table.markdown() for table in tables(results, compared)]
     facts = ", ".join(f"{name} {value}" for name, value in provenance(results) if _short(name))
     parts.append(f"Measured with: {facts}.")

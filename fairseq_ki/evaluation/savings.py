@@ -94,20 +94,24 @@ def saving(
         teacher_training: FLOPs that training the teacher took.
 
     Raises:
-        ValueError: if ``at`` lies outside the inheriting run's curve.
+        ValueError: if ``at`` lies outside the inheriting run's curve, the loss is not
+            finite, or self-learning needs no update for it.
     """
     loss = inherited.loss_at(at)
-    if math.isnan(loss):
+    if not math.isfinite(loss):
         raise ValueError(
-            f"expected an update between {inherited.updates[0]} and {inherited.end}, where the "
-            f"inheriting run has a finite validation loss, found {at:g}"
+            f"the inheriting run has no finite validation loss at update {at:g} (it was validated "
+            f"from {inherited.updates[0]} to {inherited.end})"
         )
     crossing = alone.updates_to(loss)
     needed = alone.end if crossing is None else crossing
+    if needed == 0:
+        raise ValueError("the run to compare with has this loss before its first update")
     flops = with_training = math.nan
     if inherited_cost and alone_cost:
-        flops = 1 - inherited_cost(at) / alone_cost(needed)
-        with_training = 1 - (inherited_cost(at) + teacher_training) / alone_cost(needed)
+        cost, all_of_it = inherited_cost(at), alone_cost(needed) or math.nan
+        flops = 1 - cost / all_of_it
+        with_training = 1 - (cost + teacher_training) / all_of_it
     return Saving(
         at=at,
         ppl=perplexity(loss),

@@ -1,6 +1,6 @@
 """What a recipe wants to be shown and judged, as results.json keeps it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass
@@ -21,6 +21,14 @@ class TableSpec:
     columns: list[str]
     rows: list[TableRow]
 
+    def __post_init__(self) -> None:
+        for row in self.rows:
+            if {len(row.cells), len(row.paper) or len(row.cells)} != {len(self.columns) - 1}:
+                raise ValueError(
+                    f"table {self.title!r}: expected one cell for each of the columns "
+                    f"{self.columns[1:]}, found {row.cells} and of the paper {row.paper}"
+                )
+
 
 @dataclass
 class Finding:
@@ -28,3 +36,24 @@ class Finding:
 
     claim: str
     rule: str
+
+
+@dataclass
+class PaperSaving:
+    """What the paper's own runs save in updates, as a share, and which runs these are."""
+
+    saving: float
+    setting: str = "the paper"
+
+
+@dataclass
+class PaperRun:
+    """The paper's counterpart of a run: validation PPL by update, score times 100 by task."""
+
+    name: str = ""
+    valid_ppl: dict[str, float] = field(default_factory=dict)
+    downstream: dict[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not all(updates.isdecimal() for updates in self.valid_ppl):
+            raise ValueError(f"valid_ppl: expected PPL by update, found {self.valid_ppl}")

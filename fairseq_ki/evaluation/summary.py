@@ -1,14 +1,13 @@
 """The tables and sentences that an experiment ends with, from its results."""
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
 from textwrap import wrap
 
 from fairseq_ki.evaluation.claims import judged, own_tables
+from fairseq_ki.evaluation.comparisons import Compared, compare, gaps, savings_table, verdicts
 from fairseq_ki.evaluation.downstream_table import downstream_facts, downstream_tables
-from fairseq_ki.evaluation.results import Comparison, Results, Run
-from fairseq_ki.evaluation.savings import Saving, Spread, saving, spread
+from fairseq_ki.evaluation.results import Results, Run
+from fairseq_ki.evaluation.savings import spread
 from fairseq_ki.evaluation.tables import (
     UNKNOWN,
     Table,
@@ -21,71 +20,6 @@ from fairseq_ki.evaluation.tables import (
 )
 
 WIDTH = 100  # of a terminal
-
-GUIDANCE, END = "end of guidance", "end"
-
-
-@dataclass
-class Compared:
-    """One comparison at one point of the inheriting runs, over seeds."""
-
-    comparison: Comparison
-    point: str
-    seeds: list[int]
-    savings: list[Saving]
-
-    def over_seeds(self, value: Callable[[Saving], float]) -> Spread | None:
-        """Mean and range of one field."""
-        return spread([value(s) for s in self.savings])
-
-    def bounded(self, value: Callable[[Saving], float]) -> Spread | None:
-        """The same for what is only a lower bound where self-learning never got there."""
-        return spread([value(s) for s in self.savings], [not s.reached for s in self.savings])
-
-
-def compare(results: Results) -> list[Compared]:
-    """Every comparison at the end of guidance and at the end; one row where they coincide."""
-    rows = []
-    for comparison in results.comparisons:
-        pairs = results.pairs(comparison)
-        ends = [inherited.updates for inherited, _ in pairs]
-        guidance = [inherited.guidance for inherited, _ in pairs]
-        points = [(END, ends)]
-        if guidance != ends and all(guidance):
-            points.insert(0, (GUIDANCE, guidance))
-        elif guidance == ends:
-            points = [(f"{GUIDANCE} = {END}", ends)]
-        for point, updates in points:
-            row = Compared(comparison, point, [], [])
-            for (inherited, alone), at in zip(pairs, updates):
-                measured = _saving(inherited, alone, at)
-                if measured:
-                    row.seeds.append(inherited.seed)
-                    row.savings.append(measured)
-            if row.savings:
-                rows.append(row)
-    return rows
-
-
-def _saving(inherited: Run, alone: Run, at: int) -> Saving | None:
-    if not (inherited.curve and alone.curve):
-        return None
-    try:
-        return saving(
-            inherited.curve,
-            alone.curve,
-            at,
-            inherited.cost,
-            alone.cost,
-            inherited.teacher_training - alone.teacher_training,
-        )
-    except ValueError:  # no finite validation there: a diverged or much shortened run
-        return None
-
-
-def label(results: Results, arm: str) -> str:
-    """What the report calls an arm."""
-    return next((r.label for r in results.runs if r.name == arm), arm)
 
 
 def ppl_table(results: Results) -> Table:
@@ -103,9 +37,9 @@ def ppl_table(results: Results) -> Table:
     for arm in validated:
         runs = results.arm(arm)
         cells = [with_range(spread([r.ppl(u) for r in runs]), ppl) for u in columns]
-        end = max(r.updates for r in runs)
+        end = with_range(spread([r.updates for r in runs]), count)
         last = with_range(spread([r.ppl(r.updates) for r in runs]), ppl)
-        row = [label(results, arm), *cells, f"{last} at {count(end)}"]
+        row = [results.label(arm), *cells, f"{last} at {end}"]
         if paper:
             row.append(_paper_ppl(runs[0]))
         table.rows.append(row)
@@ -119,84 +53,8 @@ def _reached(results: Results, arms: list[str], updates: int) -> bool:
 def _paper_ppl(run: Run) -> str:
     if not run.paper:
         return UNKNOWN
-    values = run.paper.get("valid_ppl", {})
-    points = ", ".join(f"{ppl(v)} at {count(float(u))}" for u, v in values.items())
-    return f"{run.paper.get('name', run.name)}: {points}"
-
-
-def savings_table(results: Results, compared: list[Compared]) -> Table:
-    """The paper's measure, counted three ways, beside the paper's own where there is one."""
-    paper = any(row.comparison.paper for row in compared)
-    table = Table(
-        "What inheriting saves at equal validation perplexity",
-        [
-            "comparison",
-            "at update",
-            "PPL there",
-            "PPL of self-learning there",
-            "updates self-learning needs",
-            "saved: updates",
-            "FLOPs with the teacher's passes",
-            "FLOPs with its training too",
-            *(["the paper (updates)"] if paper else []),
-        ],
-        note="1 - cost of inheriting until that update / cost of self-learning until the same "
-        "PPL, its first crossing, linear in the loss between validations. > : not reached "
-        "within the run, so at least that much. A negative saving is a loss.",
-    )
-    for row in compared:
-        table.rows.append(
-            [
-                f"{row.comparison.inherited} vs {row.comparison.alone}, {row.point}",
-                with_range(row.over_seeds(lambda s: s.at), count),
-                with_range(row.over_seeds(lambda s: s.ppl), ppl),
-                with_range(row.over_seeds(lambda s: s.alone_ppl), ppl),
-                with_range(row.bounded(lambda s: s.needed), count),
-                with_range(row.bounded(lambda s: s.updates), percent),
-                with_range(row.bounded(lambda s: s.flops), percent),
-                with_range(row.bounded(lambda s: s.flops_with_teacher_training), percent),
-                *([_paper_saving(row)] if paper else []),
-            ]
-        )
-    return table
-
-
-def _paper_saving(row: Compared) -> str:
-    paper = row.comparison.paper
-    if not paper or not row.point.startswith(GUIDANCE):
-        return UNKNOWN
-    return f"{percent(paper['saving'])} ({paper.get('setting', 'the paper')})"
-
-
-def verdicts(results: Results, compared: list[Compared]) -> list[str]:
-    """A plain statement per row of the savings table: does it save, and in how many seeds?"""
-    sentences = []
-    for row in compared:
-        ki = label(results, row.comparison.inherited)
-        alone = label(results, row.comparison.alone)
-        at = with_range(row.over_seeds(lambda s: s.at), count)
-        here = with_range(row.over_seeds(lambda s: s.ppl), ppl)
-        there = with_range(row.over_seeds(lambda s: s.alone_ppl), ppl)
-        needed = with_range(row.bounded(lambda s: s.needed), count)
-        updates = with_range(row.bounded(lambda s: s.updates), percent)
-        cost = with_range(row.bounded(lambda s: s.flops), percent)
-        total = len(row.savings)
-        saves = sum(s.updates > 0 or not s.reached for s in row.savings)
-        often = f" (in {saves} of {total} seeds)" if total > 1 else ""
-        text = f"At {at} updates ({row.point}) {ki} has a validation PPL of {here}"
-        text += f", {alone} {there}. " if there != UNKNOWN else ". "
-        if not any(s.reached for s in row.savings):
-            text += f"{alone[:1].upper()}{alone[1:]} does not get to that PPL in its run"
-        elif saves:
-            text += f"{alone[:1].upper()}{alone[1:]} needs {needed} updates for that PPL"
-        if saves == 0:
-            text += f"Inheriting saves nothing here: {updates} of the updates"
-        elif any(s.updates > 0 for s in row.savings):
-            text += f", so inheriting saves {updates} of the updates{often}"
-        if cost != UNKNOWN and any(s.flops != 0 and s.updates != 0 for s in row.savings):
-            text += f"; with the teacher's forward passes counted, {cost} of the FLOPs"
-        sentences.append(text + ".")
-    return sentences
+    points = ", ".join(f"{ppl(v)} at {count(float(u))}" for u, v in run.paper.valid_ppl.items())
+    return f"{run.paper.name or run.name}: {points}"
 
 
 def cost_table(results: Results) -> Table:
@@ -224,7 +82,7 @@ def cost_table(results: Results) -> Table:
         taught = spread([sum(t.forward_flops for t in r.teachers) for r in runs if r.teachers])
         table.rows.append(
             [
-                label(results, arm),
+                results.label(arm),
                 with_range(ends, count),
                 flops(per_update.mean) if per_update else UNKNOWN,
                 flops(taught.mean) if taught else UNKNOWN,
@@ -301,9 +159,9 @@ def sentences(results: Results, compared: list[Compared]) -> list[str]:
     Where findings say what matters, several comparisons stand in their table alone.
     """
     found = [judgement.sentence for judgement in judged(results)]
-    if found and len(results.comparisons) > 1:
-        return found
-    return [*found, *verdicts(results, compared)]
+    if not found or len(results.comparisons) == 1:
+        found += verdicts(results, compared)
+    return found + gaps(compared)
 
 
 def tables(results: Results, compared: list[Compared]) -> list[Table]:
@@ -316,8 +174,8 @@ def tables(results: Results, compared: list[Compared]) -> list[Table]:
 
 def _paper_downstream(results: Results) -> dict[str, dict[str, float]]:
     """The paper's models that the recipe puts beside those that were fine-tuned here."""
-    known = [run.paper for run in results.runs if run.paper and "downstream" in run.paper]
-    return {str(paper.get("name", "")): paper["downstream"] for paper in known}
+    known = [run.paper for run in results.runs if run.paper and run.paper.downstream]
+    return {paper.name: paper.downstream for paper in known}
 
 
 def as_text(results: Results) -> str:

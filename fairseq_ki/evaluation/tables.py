@@ -12,6 +12,7 @@ from fairseq_ki.evaluation.savings import Spread
 UNKNOWN = "–"
 PAPER_ROW = "the paper"  # the label of a row that was not measured here
 MOST_IN_A_LINE = 24  # characters of a cell on the page
+_TAG = re.compile(r"<(?=[A-Za-z/!?])")
 _RANGE = re.compile(r" \[[^\]]*\]")
 
 
@@ -44,7 +45,8 @@ class Table:
         rule = "|---" + "|---:" * (len(self.columns) - 1) + "|"
         rows = ["| " + " | ".join(map(_pipe, row)) + " |" for row in self.rows]
         table = "\n".join([head, rule, *rows])
-        return f"### {self.title}\n\n{table}\n" + (f"\n{self.note}\n" if self.note else "")
+        note = f"\n{markdown(self.note)}\n" if self.note else ""
+        return f"### {markdown(self.title)}\n\n{table}\n{note}"
 
     def html(self) -> str:
         """In a box of its own that scrolls sideways where the screen is narrow."""
@@ -97,7 +99,12 @@ def _width(aligned: list[str]) -> int:
 
 
 def _pipe(cell: str) -> str:
-    return cell.replace("|", "\\|")
+    return markdown(cell).replace("|", "\\|")
+
+
+def markdown(text: str) -> str:
+    """Text on one line in which no HTML begins."""
+    return _TAG.sub("&lt;", " ".join(text.split()))
 
 
 def ppl(value: float) -> str:

@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 import yaml
 
-from fairseq_ki.evaluation import results as results_json
+from fairseq_ki.evaluation import results_file
 from fairseq_ki.evaluation.downstream import FILE as DOWNSTREAM
 from fairseq_ki.evaluation.logs import ended, read_log
 from fairseq_ki.evaluation.report import RESULTS, write_html, write_markdown
@@ -19,7 +19,13 @@ from fairseq_ki.evaluation.specs import Finding, TableRow, TableSpec
 from fairseq_ki.evaluation.summary import as_text
 from fairseq_ki.evaluation.whole_files import read_note, write_json
 from fairseq_ki.experiments import corpus
-from fairseq_ki.experiments.measure import machine, measured, report_updates, versions
+from fairseq_ki.experiments.measure import (
+    machine,
+    measured,
+    measured_by_command,
+    report_updates,
+    versions,
+)
 from fairseq_ki.experiments.plan import Job, plan
 from fairseq_ki.experiments.process import run_logged, wait_until_free
 from fairseq_ki.experiments.progress import Progress
@@ -79,14 +85,14 @@ def run_experiment(
         out.mkdir(parents=True, exist_ok=True)
         results.runs.append(measured(job, results.runs, seconds, out))
         if (job.folder / DOWNSTREAM).is_file():
-            results.downstream.append(results_json.load_downstream(job.folder / DOWNSTREAM))
+            results.downstream.append(results_file.load_downstream(job.folder / DOWNSTREAM))
         results.corpus = _corpora(jobs[:number], fingerprint)
         results.report_updates = list(recipe.report_updates) or report_updates(results)
         for run in results.runs:
             run.ppl_at = {
                 str(u): round(run.ppl(u), 3) for u in results.report_updates if u <= run.updates
             }
-        results_json.save(results, out / RESULTS)
+        results_file.save(results, out / RESULTS)
     print("\n" + as_text(results) + "\n")
     try:
         write_html([results], out / "report.html")
@@ -145,6 +151,8 @@ def _do(job: Job, title: str, signature: str, redo_changed: bool) -> float:
     if job.spec.kind == TRAIN:
         log = read_log(job.log)
         seconds = log.wall_at(log.updates)
+    if job.spec.measure:  # what cannot be measured is not done
+        measured_by_command(job)
     write_json(job.folder / DONE, {"signature": signature, "seconds": seconds})
     progress.end(" · ".join(part for part in ("done", progress.standing()) if part))
     return seconds
@@ -189,7 +197,7 @@ def _empty(recipe: Recipe, seeds: list[int]) -> Results:
         versions=versions(),
         machine=machine(),
         report_updates=[],
-        comparisons=[results_json.Comparison(**c) for c in recipe.compare],
+        comparisons=list(recipe.compare),
         curves=list(recipe.curves),
         tables=[
             TableSpec(**{**t, "rows": [TableRow(**row) for row in t["rows"]]})

@@ -43,11 +43,12 @@ def measured(job: Job, before: list[Run], seconds: float, out: Path) -> Run:
         folder=os.path.relpath(job.folder, out),
         wall_seconds=seconds,
         paper=job.spec.paper,
+        fixed_seed=job.spec.seed is not None,
     )
     if job.spec.kind == EVALUATE:
         run.metrics = _evaluated(job.log)
     elif job.spec.measure:
-        run.metrics = _measured_by_command(job)
+        run.metrics = measured_by_command(job)
     if job.spec.kind != TRAIN:
         return run
     log = read_log(job.log)
@@ -75,11 +76,22 @@ def _evaluated(log: Path) -> dict[str, float]:
     raise ValueError(f"{log}: expected a line of fairseq-validate with valid_ppl, found none")
 
 
-def _measured_by_command(job: Job) -> dict[str, float]:
-    """The numbers that the recipe reads from the JSON file which a command wrote."""
+def measured_by_command(job: Job) -> dict[str, float]:
+    """The numbers that the recipe reads from the JSON file which a command wrote.
+
+    Raises:
+        ValueError: if the file is not there, or has something else in a number's place.
+    """
     measure = job.spec.measure
     file = job.folder / measure["file"]
-    found = json.loads(file.read_text(encoding="utf-8"))
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as e:
+        raise ValueError(
+            f"{file}: expected the JSON that {job.name!r} writes there, found "
+            f"{'none' if isinstance(e, FileNotFoundError) else e}; its output is in {job.log}. "
+            f"Move {job.folder} away to repeat it"
+        ) from None
     result = {}
     for name, paths in measure["values"].items():
         values = [_at(found, str(p), file) for p in (paths if isinstance(paths, list) else [paths])]

@@ -1,5 +1,6 @@
 """One line that says how far a run is, rewritten on a terminal, repeated now and then elsewhere."""
 
+import math
 import shutil
 import sys
 import time
@@ -66,7 +67,7 @@ class Progress:
         parts = [f"update {log.updates:,}" + (f"/{self.total:,}" if self.total else "")]
         newest_train = log.train[-1] if log.train else {}
         validations = next(iter(log.valid.values()), None)
-        if validations and "ppl" in validations[-1]:
+        if validations and math.isfinite(validations[-1]["ppl"]):  # regression has none
             newest = validations[-1]
             parts.append(f"valid PPL {newest['ppl']:g} at {newest['updates']:,}")
         elif "ppl" in newest_train:

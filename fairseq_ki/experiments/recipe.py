@@ -36,6 +36,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fairseq_ki.evaluation.results import Comparison
+from fairseq_ki.evaluation.specs import PaperSaving
 from fairseq_ki.experiments import options as train_options
 from fairseq_ki.experiments.claims import checked_findings, checked_tables, joined
 from fairseq_ki.experiments.recipe_file import RecipeFile, merged
@@ -78,7 +80,7 @@ class Recipe:
     seeds: tuple[int, ...]
     launch: tuple[str, ...]
     runs: tuple[RunSpec, ...]
-    compare: tuple[dict[str, Any], ...]
+    compare: tuple[Comparison, ...]
     curves: tuple[str, ...]
     tables: tuple[dict[str, Any], ...]
     findings: tuple[dict[str, Any], ...]
@@ -156,7 +158,7 @@ def _scale(source: RecipeFile, scales: dict, name: str, above: tuple[str, ...] =
     return merged(_scale(source, scales, base, (*above, name)), changes)
 
 
-def _comparisons(source: RecipeFile, top: dict, trained: set[str]) -> list[dict]:
+def _comparisons(source: RecipeFile, top: dict, trained: set[str]) -> list[Comparison]:
     checked = []
     for i, entry in enumerate(top.get("compare", [])):
         where = ("compare", i)
@@ -165,9 +167,11 @@ def _comparisons(source: RecipeFile, top: dict, trained: set[str]) -> list[dict]
             if entry[arm] not in trained:
                 expected = f"a training run among {sorted(trained)}"
                 source.refuse((*where, arm), expected, repr(entry[arm]))
+        paper = None
         if "paper" in entry:
-            source.mapping(entry["paper"], _COMPARE_PAPER, (*where, "paper"), ("saving",))
-        checked.append(entry)
+            here = (*where, "paper")
+            paper = PaperSaving(**source.mapping(entry["paper"], _COMPARE_PAPER, here, ("saving",)))
+        checked.append(Comparison(entry["inherited"], entry["alone"], paper))
     return checked
 
 

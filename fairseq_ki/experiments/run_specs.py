@@ -2,8 +2,10 @@
 
 import re
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
+from fairseq_ki.evaluation.specs import PaperRun
 from fairseq_ki.experiments import options as train_options
 from fairseq_ki.experiments.mixture import texts
 from fairseq_ki.experiments.recipe_file import RecipeFile, merged
@@ -69,7 +71,7 @@ class RunSpec:
     of: str
     command: tuple[str, ...]
     measure: dict[str, Any]
-    paper: dict[str, Any] | None
+    paper: PaperRun | None
 
 
 class RunSpecs:
@@ -123,11 +125,13 @@ class RunSpecs:
             self.source.refuse((*where, "role"), f"one of {', '.join(ROLES)}", repr(role))
         if folder not in (OWN, SHARED):
             self.source.refuse((*where, "folder"), f"{OWN} or {SHARED}", repr(folder))
-        if "paper" in spec:
-            self.source.mapping(spec["paper"], _RUN_PAPER, (*where, "paper"))
         if "measure" in spec:
             required = ("file", "values")
-            self.source.mapping(spec["measure"], _MEASURE, (*where, "measure"), required)
+            measure = self.source.mapping(spec["measure"], _MEASURE, (*where, "measure"), required)
+            for value, paths in measure["values"].items():
+                if not paths or not isinstance(paths, (str, list)):
+                    expected = "a path in the file, or a list of paths"
+                    self.source.refuse((*where, "measure", "values", value), expected, repr(paths))
         options = self._options(name) if kind == TRAIN else {}
         command = tuple(map(str, spec.get("command", ())))
         data, files = spec.get("data", self.top["data"]), spec.get("files", {})
@@ -147,8 +151,20 @@ class RunSpecs:
             of=spec.get("of", ""),
             command=command,
             measure=spec.get("measure", {}),
-            paper=spec.get("paper"),
+            paper=self._paper(name) if "paper" in spec else None,
         )
+
+    def _paper(self, name: str) -> PaperRun:
+        where = ("runs", name, "paper")
+        paper = self.source.mapping(self.specs[name]["paper"], _RUN_PAPER, where)
+        numbers: dict[str, dict[str, float]] = {"valid_ppl": {}, "downstream": {}}
+        for part, key in (("valid_ppl", int), ("downstream", str)):
+            for at, number in paper.get(part, {}).items():
+                if not isinstance(at, key) or not isinstance(number, (int, float)):
+                    expected = "PPL by update" if key is int else "a score for each task"
+                    self.source.refuse((*where, part, at), expected, f"{at!r}: {number!r}")
+                numbers[part][str(at)] = float(number)
+        return PaperRun(paper.get("name", ""), **numbers)
 
     def _kind(self, name: str) -> str:
         spec, where = self.specs[name], ("runs", name)
@@ -196,7 +212,11 @@ class RunSpecs:
             known = ", ".join(f"{{{p}}}" for p in (*FILLED_IN, "runs.NAME"))
             self.source.refuse(where, f"placeholders among {known}", f"{{{unknown}}}")
         filled_in = [p.removeprefix("runs.") for p in placeholders if p.startswith("runs.")]
-        named = [*spec.get("needs", ()), *spec.get("teachers", ()), *filter(None, [spec.get("of")])]
+        listed = [
+            self.source.items(spec.get(part, []), str, (*where, part))
+            for part in ("needs", "teachers")
+        ]
+        named = [*chain(*listed), *filter(None, [spec.get("of")])]
         needs = dict.fromkeys([*named, *filled_in])
         for other in needs:
             if other not in self.specs or other == name:

@@ -15,7 +15,7 @@ from sklearn import metrics
 
 from fairseq_ki.cli.main import main
 from fairseq_ki.downstream import runs
-from fairseq_ki.evaluation import results as results_json
+from fairseq_ki.evaluation import results_file
 from fairseq_ki.evaluation.logs import read_log
 from fairseq_ki.experiments import process
 
@@ -117,7 +117,7 @@ def predictions(folder):
 
 
 def test_scores_are_those_of_scikit_learn_on_the_saved_predictions(finished, data):
-    (task,) = results_json.load_downstream(finished / "downstream.json").tasks
+    (task,) = results_file.load_downstream(finished / "downstream.json").tasks
     assert task.labels == ["down", "flat", "up"]
     assert task.rows == {"train": 60, "dev": 21, "test": 24, "test_unseen": 20}
     source = [json.loads(x) for x in (data / "mood" / "test.jsonl").read_text().splitlines()]
@@ -138,7 +138,7 @@ def test_scores_are_those_of_scikit_learn_on_the_saved_predictions(finished, dat
 
 
 def test_the_best_epoch_is_by_the_same_metric(finished):
-    (task,) = results_json.load_downstream(finished / "downstream.json").tasks
+    (task,) = results_file.load_downstream(finished / "downstream.json").tasks
     for run in task.best.runs:
         logged = read_log(finished / run.folder / "train.log").valid["valid"]
         assert len(logged) == 4
@@ -149,7 +149,7 @@ def test_the_best_epoch_is_by_the_same_metric(finished):
 
 
 def test_what_was_not_run_is_listed(finished):
-    found = results_json.load_downstream(finished / "downstream.json")
+    found = results_file.load_downstream(finished / "downstream.json")
     assert [(n.task, n.reason) for n in found.not_run] == [("rte", "no data")]
     values = found.summary["finetune"]["mood"]["test"]["macro_f1"]
     assert values["seeds"] == 2
@@ -167,7 +167,7 @@ def test_finished_runs_are_not_repeated(finished, call, tmp_path, monkeypatch):
     # other methods and tasks stay
     status, out, _ = call("--tasks mood stsb --probe first")
     assert status == 0
-    found = results_json.load_downstream(tmp_path / "out" / "downstream.json")
+    found = results_file.load_downstream(tmp_path / "out" / "downstream.json")
     methods = [(t.task, t.method) for t in found.tasks]
     assert methods == [("mood", "finetune"), ("mood", "probe-first"), ("stsb", "probe-first")]
     # notes of earlier calls that are damaged
@@ -226,7 +226,7 @@ def test_regression_through_the_real_command(call, tmp_path, monkeypatch):
     status, out, _ = call("--tasks stsb --lr 5e-3 --batch-size 8 --epochs 3 --seeds 1")
     assert status == 0
     assert "STS-B, dev, Pearson" in out
-    (task,) = results_json.load_downstream(tmp_path / "out" / "downstream.json").tasks
+    (task,) = results_file.load_downstream(tmp_path / "out" / "downstream.json").tasks
     (run,) = task.best.runs
     rows = predictions(tmp_path / "out" / run.folder)
     gold, said = [r["label"] for r in rows], [r["prediction"] for r in rows]
@@ -241,7 +241,7 @@ def test_probes(call, tmp_path, pooling):
     assert status == 0
     assert "trained on 35 of 60 rows" in out
     assert "MNLI, dev, mismatched, accuracy" in out
-    found = results_json.load_downstream(tmp_path / "out" / "downstream.json")
+    found = results_file.load_downstream(tmp_path / "out" / "downstream.json")
     mood, stsb, mnli = found.tasks
     scores = mnli.best.runs[0].scores
     assert scores["dev"] == scores["dev_mismatched"]  # the same rows
@@ -263,7 +263,7 @@ def test_a_task_that_is_named_and_has_no_data_is_no_error(call, tmp_path):
     status, out, _ = call("--tasks qnli", folder=tmp_path / "empty")
     assert status == 0
     assert "not run: no data" in out
-    found = results_json.load_downstream(tmp_path / "out" / "downstream.json")
+    found = results_file.load_downstream(tmp_path / "out" / "downstream.json")
     assert [(n.task, n.reason) for n in found.not_run] == [("qnli", "no data")]
     assert found.summary == {}
     # but a folder without any task is most likely the wrong one
@@ -309,17 +309,23 @@ def test_tsv_of_a_task_of_ones_own_is_not_passed_over(call, tmp_path):
         (folder / name / "train.tsv").write_text("text\tlabel\ngood\t1\n")
     status, _, err = call("--tasks mine", folder=folder)
     assert status == 2
-    assert "mine/train.tsv: TSV is read for GLUE's tasks only; use JSON lines" in err
+    assert "found mine: TSV is read for GLUE's tasks only; use JSON lines" in err
     status, _, err = call("", folder=folder)
     assert status == 2
-    assert "found mine/train.tsv alone; TSV is read for GLUE's tasks only" in err
+    assert "found mine: TSV is read for GLUE's tasks only" in err
+    (folder / "acl-arc").mkdir()
+    (folder / "acl-arc" / "train.tsv").write_text("text\tlabel\ngood\t1\n")
+    assert "TSV is read" in call("--tasks acl-arc", folder=folder)[2]
+    write_rows(folder / "late" / "dev.jsonl", [{"text": "good", "label": "x"}])
     for split in ("train", "dev"):
         rows = [{"text": word, "label": "x" if word in GOOD else "y"} for word in GOOD + BAD]
         write_rows(folder / "other" / f"{split}.jsonl", rows)
     assert call("--probe mean", folder=folder)[0] == 0
-    found = results_json.load_downstream(tmp_path / "out" / "downstream.json")
+    found = results_file.load_downstream(tmp_path / "out" / "downstream.json")
     reasons = {entry.task: entry.reason for entry in found.not_run}
     assert reasons["mine"] == "TSV is read for GLUE's tasks only; use JSON lines"
+    assert reasons["late"] == "its folder has no train.jsonl"
+    assert reasons["citation_intent"] == reasons["mine"]
     assert reasons["rte"] == "no data"
     assert "WNLI" not in reasons
 

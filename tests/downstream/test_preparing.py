@@ -54,13 +54,13 @@ def test_one_text(pretrained, tmp_path):
 
 def test_pairs_with_roberta_s_separators_and_numbers_as_labels(pretrained, tmp_path):
     rows = [("a", 0.0, "film"), ("bad", 5.0, "poor")]
-    folder = task_folder(tmp_path / "stsb", train=rows, dev=[("good", 2.0, "the book")])
+    folder = task_folder(tmp_path / "stsb", train=rows, dev=[("good", 2.0, "the book"), rows[0]])
     prepared = prepare(read_task(task_named("stsb"), folder), pretrained, tmp_path / "data", None)
     dictionary, batch = as_fairseq_reads(prepared)
     first, second = (pretrained.spm.encode(t, out_type=str) for t in ("good", "the book"))
     tokens = [dictionary[i] for i in batch["net_input"]["src_tokens"][0]]
     assert tokens == ["<s>", *first, "</s>", "</s>", *second, "</s>"]
-    assert batch["target"].tolist() == [[pytest.approx(0.4)]]
+    assert batch["target"].tolist() == [[pytest.approx(0.4)], [0.0]]
     assert prepared.scale == (0.0, 5.0)
 
 

@@ -88,6 +88,24 @@ def test_mnli_has_two_dev_sets(tmp_path):
         assert (row.text, row.text2, row.label) == ("Cream skims.", "It does.", "entailment")
 
 
+def test_blank_lines_are_no_rows(tmp_path):
+    lines = [GLUE["CoLA"][1], OTHER_LABEL["CoLA"]]
+    write(tmp_path / "CoLA" / "train.tsv", *lines, "", end="\n\n")
+    write(tmp_path / "CoLA" / "dev.tsv", *lines)
+    data = read(tmp_path, "cola")
+    assert len(data.rows["train"]) == 2
+    assert data.left_out == {"train": 0, "dev": 0}
+
+
+def test_splits_in_two_forms_are_refused(tmp_path):
+    lines = [GLUE["CoLA"][1], OTHER_LABEL["CoLA"]]
+    for split in ("train", "dev"):
+        write(tmp_path / "CoLA" / f"{split}.tsv", *lines)
+    jsonl(tmp_path / "CoLA" / "test.jsonl", row(label="1"))
+    with pytest.raises(ValueError, match=r"one form, found test\.jsonl beside train\.tsv"):
+        read(tmp_path, "cola")
+
+
 def test_short_lines_of_qqp_are_left_out_and_counted(tmp_path):
     header, line = GLUE["QQP"]
     write(tmp_path / "QQP" / "train.tsv", header, line, "7\t8\tcut off", OTHER_LABEL["QQP"])
@@ -128,7 +146,10 @@ def test_json_lines_of_a_task_of_ones_own(tmp_path):
 
 def test_numbers_with_a_point_are_for_regression(tmp_path):
     jsonl(tmp_path / "mine" / "train.jsonl", row(label=1.5), row(label=2))
-    jsonl(tmp_path / "mine" / "dev.jsonl", row(label=1))
+    jsonl(tmp_path / "mine" / "dev.jsonl", row(label=1), row(label=1.0))
+    with pytest.raises(ValueError, match=r"dev\.jsonl: expected different numbers"):
+        read(tmp_path, "mine")  # with which nothing correlates
+    jsonl(tmp_path / "mine" / "dev.jsonl", row(label=1), row(label=2))
     data = read(tmp_path, "mine")
     assert data.task.regression
     assert data.task.metrics == ("pearson", "spearman")

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from yaml_parsers import PARSERS
 
 from fairseq_ki import compat
-from fairseq_ki.evaluation import results
+from fairseq_ki.evaluation import results_file
 from fairseq_ki.store import Manifest
 
 
@@ -104,7 +104,7 @@ def test_any_file_is_read_or_refused_by_its_name(parser, content):
 
 
 @pytest.mark.parametrize(
-    "load", [Manifest.load, lambda folder: results.load(folder / "results.json")]
+    "load", [Manifest.load, lambda folder: results_file.load(folder / "results.json")]
 )
 @settings(max_examples=60)
 @given(

@@ -5,6 +5,7 @@ import math
 import pytest
 
 from fairseq_ki.evaluation.results import Comparison, Flops, Results, Run, Teacher
+from fairseq_ki.evaluation.specs import PaperRun, PaperSaving
 
 UPDATES = [100.0, 200.0, 300.0, 400.0]
 
@@ -28,7 +29,7 @@ def made_run(name, role, seed, losses, *, teachers=(), rate=None, flops=10.0) ->
         train={"updates": UPDATES, "loss": losses, **({"ki_rate": rate} if rate else {})},
         flops=Flops(3 * flops, flops, {"layers": 2}, {"tokens": 4096}),
         teachers=list(teachers),
-        paper={"name": "LARGE", "valid_ppl": {"40000": 4.6}} if role == "alone" else None,
+        paper=PaperRun("LARGE", {"40000": 4.6}) if role == "alone" else None,
     )
 
 
@@ -47,7 +48,7 @@ def made_results(seeds=(1, 2)) -> Results:
         versions={"python": "3.11.9", "torch": "2.13.0"},
         machine={"cores": "2"},
         report_updates=[200, 400],
-        comparisons=[Comparison("ki", "self", {"saving": 0.273, "setting": "BASE to LARGE"})],
+        comparisons=[Comparison("ki", "self", PaperSaving(0.273, "BASE to LARGE"))],
     )
     for seed in seeds:
         teacher = made_run("teacher", "teacher", seed, [9, 8.5, 8.2, 8.0], flops=2.0)

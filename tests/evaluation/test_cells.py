@@ -83,8 +83,10 @@ def test_metrics_of_commands_and_domains(results):
     assert parse("ki~self").show(0.25) == "25.0 %"
 
 
-def test_an_arm_with_one_seed_serves_all(results):
+def test_an_arm_with_a_fixed_seed_serves_all_and_an_unfinished_one_does_not(results):
     results.runs = [run for run in results.runs if (run.name, run.seed) != ("teacher", 2)]
+    assert math.isnan(number(results, "teacher", 2))
+    results.arm("teacher")[0].fixed_seed = True
     assert number(results, "teacher", 2) == pytest.approx(256)
     found = over_seeds(results, parse("ki~self"))
     assert (round(found.low, 4), round(found.high, 4)) == (0.3333, 0.375)

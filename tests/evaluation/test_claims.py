@@ -49,7 +49,14 @@ def test_a_bound_confirms_what_it_can(results):
 def test_an_arm_with_a_seed_of_its_own_is_no_second_seed(results):
     results.seeds = [2]
     results.runs = [run for run in results.runs if (run.name == "teacher") == (run.seed == 1)]
+    results.arm("teacher")[0].fixed_seed = True
     results.findings = [Finding("The claim.", "teacher < ki")]
+    assert "(one seed)" in judged(results)[0].sentence
+
+
+def test_an_unfinished_arm_is_judged_in_the_seeds_that_it_has(results):
+    results.runs = [run for run in results.runs if (run.name, run.seed) != ("self", 2)]
+    results.findings = [Finding("The claim.", "ki < self")]
     assert "(one seed)" in judged(results)[0].sentence
 
 
@@ -83,7 +90,7 @@ def test_the_page_of_all_results(results):
     assert "examples/made/run.sh" not in page
     assert "| [made](#made-up) | 2 | 1 of 1 |" in page
     assert "- KI helps. Holds at this size (true in 2 of 2 seeds)." in page
-    assert "## Made <up>" in page
+    assert "## Made &lt;up>" in page
     # a run at another scale is not the example at its own
     results.scale = "gpu"
     assert "examples/made/run.sh" in results_page([results], examples)

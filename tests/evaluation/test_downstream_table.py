@@ -6,7 +6,7 @@ import statistics
 import pytest
 
 from fairseq_ki.cli.main import main
-from fairseq_ki.evaluation import results as results_json
+from fairseq_ki.evaluation import results_file
 from fairseq_ki.evaluation.downstream import (
     Downstream,
     NotRun,
@@ -144,8 +144,8 @@ def test_report_on_folders_of_fine_tuning(tmp_path, capsys):
         folder = tmp_path / label
         folder.mkdir()
         found = downstream(label, task(), not_run=[NO_MNLI])
-        results_json.save(found, folder / "downstream.json")
-        assert results_json.load_downstream(folder / "downstream.json").tasks == found.tasks
+        results_file.save(found, folder / "downstream.json")
+        assert results_file.load_downstream(folder / "downstream.json").tasks == found.tasks
     (section,) = gather([tmp_path / "alone", tmp_path / "with KI" / "downstream.json"])
     write_html([section], tmp_path / "r.html")
     write_markdown([section], tmp_path / "r.md")
@@ -167,16 +167,16 @@ def test_report_on_folders_of_fine_tuning(tmp_path, capsys):
 
 def test_downstream_json_that_does_not_fit(tmp_path):
     file = tmp_path / "downstream.json"
-    results_json.save(downstream("a", task()), file)
+    results_file.save(downstream("a", task()), file)
     file.write_text(file.read_text().replace('"glue": true', '"glue": 1'))
     with pytest.raises(ValueError, match=r"tasks\[0\]\.glue: expected <class 'bool'>, found 1"):
-        results_json.load_downstream(file)
+        results_file.load_downstream(file)
     file.write_text(file.read_text().replace('"glue": 1', '"glue": true'))
     file.write_text(file.read_text().replace('"chosen": 0', '"chosen": 1'))
     with pytest.raises(ValueError, match="rte: expected the chosen setting .* number 1 of 1"):
-        results_json.load_downstream(file)
+        results_file.load_downstream(file)
     with pytest.raises(ValueError, match=r"expected format 'fairseq_ki.results/1', found"):
-        results_json.load(file)
+        results_file.load(file)
 
 
 def test_the_papers_models_stand_beside_those_that_were_fine_tuned():

@@ -7,11 +7,13 @@ import re
 import pytest
 
 from fairseq_ki.cli import report as report_cli
-from fairseq_ki.evaluation import results as results_json
+from fairseq_ki.evaluation import results_file
+from fairseq_ki.evaluation.comparisons import compare
 from fairseq_ki.evaluation.figures import pictures
 from fairseq_ki.evaluation.report import evenly, from_logs, gather, write_html, write_markdown
 from fairseq_ki.evaluation.results import Comparison
-from fairseq_ki.evaluation.summary import compare, uneven_load
+from fairseq_ki.evaluation.specs import Finding, TableRow, TableSpec
+from fairseq_ki.evaluation.summary import uneven_load
 
 pytest.importorskip("matplotlib")
 
@@ -145,10 +147,35 @@ def test_logs_of_one_name_go_by_their_folders(tmp_path):
 
 
 def test_gather_takes_folders_and_files_together(results, tmp_path):
-    results_json.save(results, tmp_path / "results.json")
+    results_file.save(results, tmp_path / "results.json")
     write_log(tmp_path / "x.log", [5, 4])
     assert [r.name for r in gather([tmp_path, tmp_path / "x.log"])] == ["made", "training logs"]
     assert gather([tmp_path / "results.json"])[0].name == "made"
+
+
+def test_gather_knows_a_file_by_what_is_in_it(results, tmp_path):
+    results_file.save(results, tmp_path / "renamed")
+    assert gather([tmp_path / "renamed"])[0].name == "made"
+    (tmp_path / "binary.json").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ValueError, match=r"binary\.json: expected JSON lines of training"):
+        gather([tmp_path / "binary.json"])
+
+
+@pytest.mark.parametrize("part", ["tables", "findings"])
+def test_gather_refuses_a_claim_that_is_not_understood(part, results, tmp_path):
+    table = TableSpec("T", "", ["run", "a"], [TableRow("x", ["ki@"], [])])
+    setattr(results, part, [table] if part == "tables" else [Finding("It helps.", "ki <> self")])
+    results_file.save(results, tmp_path / "results.json")
+    with pytest.raises(ValueError, match=r"results\.json: (table 'T'|finding 'It helps\.'): exp"):
+        gather([tmp_path])
+
+
+def test_a_name_with_an_underscore_is_in_the_legend(results):
+    for run in results.arm("ki"):
+        run.label = "_mine"
+    drawn = {p.name: p.svg() for p in pictures(results, compare(results))}
+    assert "_mine" in drawn["updates"]
+    assert "_mine" in drawn["rate"]
 
 
 def test_gather_refuses_what_is_no_run(results, tmp_path):
@@ -156,7 +183,7 @@ def test_gather_refuses_what_is_no_run(results, tmp_path):
         gather([tmp_path])
     with pytest.raises(ValueError, match="nothing: expected a folder"):
         gather([tmp_path / "nothing"])
-    results_json.save(results, tmp_path / "results.json")
+    results_file.save(results, tmp_path / "results.json")
     with pytest.raises(ValueError, match=r"two runs among \['ki', 'self', 'teacher'\]"):
         gather([tmp_path], [("ki", "other")])
 

@@ -12,3 +12,12 @@ def test_results_md_comes_out_of_the_kept_results(tmp_path, monkeypatch, capsys)
     kept = sorted(map(str, Path("results").glob("*.json")))
     assert main(["report", *kept, "--results", str(tmp_path / "page.md")]) == 0
     assert (tmp_path / "page.md").read_text() == (ROOT / "RESULTS.md").read_text()
+
+
+def test_examples_that_are_not_there_are_refused(tmp_path, capsys):
+    kept = str(ROOT / "results" / "beyond.json")
+    page = tmp_path / "page.md"
+    command = ["report", kept, "--results", str(page), "--examples", str(tmp_path)]
+    assert main(command) == 2
+    assert f"--examples {tmp_path}: expected a folder with examples" in capsys.readouterr().err
+    assert not page.exists()

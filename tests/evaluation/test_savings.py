@@ -72,10 +72,13 @@ def test_flops_with_teacher():
 
 
 def test_a_point_outside_the_curve_is_refused():
-    with pytest.raises(ValueError, match="between 100 and 200.*found 300"):
+    with pytest.raises(ValueError, match=r"at update 300 \(it was validated from 100 to 200\)"):
         saving(curve((100, 1.0), (200, 1.0)), curve((100, 1.0)), 300)
-    with pytest.raises(ValueError, match="finite"):
-        saving(curve((100, 1.0), (200, math.nan)), curve((100, 1.0)), 200)
+    for loss in (math.nan, math.inf):
+        with pytest.raises(ValueError, match="finite"):
+            saving(curve((100, 1.0), (200, loss)), curve((100, 1.0)), 200)
+    with pytest.raises(ValueError, match="before its first update"):
+        saving(curve((100, 1.0)), curve((0, 1.0), (100, 0.5)), 100)
 
 
 def test_empty_curve_is_refused():

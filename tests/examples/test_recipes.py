@@ -142,7 +142,7 @@ def test_the_variables_of_run_sh(start):
         f"{DRIVER}schedules/recipe.yaml --out runs/schedules_short40 --shared "
         "runs/shared --data runs/corpora/docs/wb --shorten 40 --seeds 1 2 --dry-run"
     ]
-    assert start("teacher_data", DRY_RUN="1", FULL="1") == [
+    assert start("teacher_data", DRY_RUN="1", SCALE="full") == [
         f"{DRIVER}teacher_data/recipe.yaml --out runs/teacher_data_full --shared runs/shared "
         "--data runs/corpora/packages/wb --shorten 1 --scale full --dry-run"
     ]
@@ -166,6 +166,16 @@ def test_the_variables_of_run_sh(start):
         (line,) = start("huggingface", *([] if how else ["--dry-run"]), **how)
         assert line.startswith("expected no arguments and no DRY_RUN, found")
     assert start("beyond", SCALE="paper") == ["SCALE=paper needs DATA, a data-bin of your own text"]
+
+
+def test_what_is_asked_for_is_checked_before_data_are_made(start, tmp_path):
+    """Here by a Python that refuses a dry run, as the driver does one with an unknown scale."""
+    refusing = tmp_path / "python"
+    refusing.write_text('#!/bin/sh\ncase "$*" in *--dry-run*) exit 2 ;; esac\necho "$@"\n')
+    refusing.chmod(0o755)
+    (tmp_path / "examples" / "venv.sh").write_text(f"PY={refusing}\n")
+    assert start("schedules", SCALE="huge") == []
+    assert not (tmp_path / "runs").exists()
 
 
 def test_the_data_bins_that_run_sh_makes(start, tmp_path):

@@ -9,7 +9,7 @@ import threading
 import pytest
 
 from fairseq_ki.cli import experiment as cli
-from fairseq_ki.evaluation import results as results_json
+from fairseq_ki.evaluation import results_file
 from fairseq_ki.experiments import driver, process
 from fairseq_ki.experiments.recipe import load
 
@@ -66,7 +66,7 @@ def test_finished_runs_are_not_repeated(write_recipe, tmp_path, capsys):
     assert made(out, "first") == ["one"]
     assert made(out, "first", 2) == ["one"]
     assert "done before" in capsys.readouterr().out
-    found = results_json.load(out / "results.json")
+    found = results_file.load(out / "results.json")
     assert [(r.name, r.seed) for r in found.runs] == [
         ("first", 1), ("second", 1), ("first", 2), ("second", 2)
     ]  # fmt: skip
@@ -81,7 +81,7 @@ def test_failure_is_loud_and_the_next_call_goes_on(write_recipe, tmp_path, capsy
     error = capsys.readouterr().err
     assert "second, seed 1 failed with exit status 1" in error
     assert "broken" in error
-    assert [r.name for r in results_json.load(out / "results.json").runs] == ["first"]
+    assert [r.name for r in results_file.load(out / "results.json").runs] == ["first"]
     (out / "second" / "seed1" / "mended").touch()
     assert run(write_recipe(second="fail"), out) == 0
     assert made(out, "first") == ["one"]
@@ -178,7 +178,7 @@ def test_real_trainings(data_bin, tmp_path, capsys):
     file.write_text(RECIPE.format(data=data_bin))
     out = tmp_path / "out"
     assert run(file, out) == 0
-    found = results_json.load(out / "results.json")
+    found = results_file.load(out / "results.json")
     teacher, ki = found.runs
     assert ki.updates == 12
     assert 4.0 in ki.valid["updates"]
@@ -198,7 +198,7 @@ def test_real_trainings(data_bin, tmp_path, capsys):
     (out / "ki" / "seed1" / "done.json").unlink()
     assert run(file, out) == 0
     assert log.read_text() == before
-    assert results_json.load(out / "results.json").runs[1].valid == ki.valid
+    assert results_file.load(out / "results.json").runs[1].valid == ki.valid
 
 
 @pytest.fixture
@@ -237,12 +237,26 @@ def test_commands_leave_numbers(tmp_path, capsys):
     (tmp_path / "recipe.yaml").write_text(MEASURED)
     out = tmp_path / "out"
     assert run(tmp_path / "recipe.yaml", out) == 0
-    (probe,) = results_json.load(out / "results.json").runs
+    (probe,) = results_file.load(out / "results.json").runs
     assert probe.metrics["f1"] == pytest.approx(70)
     assert probe.metrics["mean"] == pytest.approx(60)
     assert math.isnan(probe.metrics["absent"])
     assert math.isnan(probe.metrics["nothing"])
     assert "It is good. Holds at this size (one seed)." in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize("found", [None, "{", '{"a": 3}'])
+def test_a_run_that_left_no_numbers_is_not_done(found, tmp_path):
+    source = tmp_path / "found.json"
+    copy = f'if [ -e "{source}" ]; then cp "{source}" "$0/m.json"; fi'
+    (tmp_path / "recipe.yaml").write_text(MEASURED.replace('echo "$1" >"$0/m.json"', copy))
+    if found is not None:
+        source.write_text(found)
+    with pytest.raises(ValueError, match=r"m\.json: expected"):
+        run(tmp_path / "recipe.yaml", tmp_path / "out")
+    source.write_text('{"a": {"f1": 0.9}, "b": [0.5]}')  # the same command goes through now
+    assert run(tmp_path / "recipe.yaml", tmp_path / "out") == 0
+    assert results_file.load(tmp_path / "out" / "results.json").runs[0].metrics["f1"] == 90
 
 
 def test_shared_runs_serve_two_experiments(write_recipe, tmp_path, capsys):
@@ -255,7 +269,7 @@ def test_shared_runs_serve_two_experiments(write_recipe, tmp_path, capsys):
     assert "done before" in capsys.readouterr().out
     (folder,) = (tmp_path / "shared").glob("first-*")
     assert (folder / "seed1" / "made.txt").read_text().split() == ["one"]
-    found = results_json.load(tmp_path / "out2" / "results.json").runs
+    found = results_file.load(tmp_path / "out2" / "results.json").runs
     assert (found[0].name, found[0].folder.split("/")[:2]) == ("first", ["..", "shared"])
     # another command is another run, not a refusal
     (tmp_path / "two.yaml").write_text(text.replace('"one"', '"other"'))
@@ -289,5 +303,5 @@ def test_evaluation_of_a_training(data_bin, tmp_path):
     assert end > start
     (tmp_path / "recipe.yaml").write_text(text)
     assert run(tmp_path / "recipe.yaml", tmp_path / "out") == 0
-    teacher, seen = results_json.load(tmp_path / "out" / "results.json").runs
+    teacher, seen = results_file.load(tmp_path / "out" / "results.json").runs
     assert seen.metrics["ppl"] == pytest.approx(teacher.ppl(4), abs=1e-9)

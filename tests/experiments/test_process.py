@@ -166,6 +166,13 @@ def test_lines_without_a_terminal_come_now_and_then():
     assert "copying 3 of 7" in watch.stream.getvalue()
 
 
+def test_regression_has_no_perplexity():
+    watch = progress(100)
+    watch.feed('{"loss": "0.2", "num_updates": "10"}')
+    watch.feed('{"valid_loss": "1", "valid_num_updates": "10"}')
+    assert watch.standing() == "update 10/100"
+
+
 def test_line_on_a_terminal_is_rewritten():
     stream = io.StringIO()
     stream.isatty = lambda: True

@@ -159,6 +159,17 @@ def test_words():
         ("common:", "name: again\ncommon:", r"line 3: expected each key once, found 'name' again"),
         ("common:", "common: [", r"expected YAML"),
         ("  teacher:\n", "  teacher:\n    needs: [ki]\n", r"runs that do not need each other"),
+        ("teachers: [teacher]", "teachers: [[1]]", r"ki\.teachers\.0: expected text, found \[1\]"),
+        (
+            "    role: alone",
+            "    paper: {valid_ppl: {a: 1}}",
+            r"self\.paper\.valid_ppl\.a: expected PPL by update, found 'a': 1",
+        ),
+        (
+            "    kind: command",
+            "    measure: {file: a.json, values: {f1: []}}\n    kind: command",
+            r"fine\.measure\.values\.f1: expected a path in the file, or a list",
+        ),
         ("    role: alone", "    seed: true", r"runs\.self\.seed: expected an integer"),
         ("  ki:\n", "  ki:\n    seed: 1\n", r"line 8: runs\.ki\.seed: .*fixed seed for 'teacher'"),
     ],

@@ -56,7 +56,7 @@ def test_values_fill_keys_and_text(write):
     assert list(runs) == ["teacher", "ki_4", "ki_6"]
     assert runs["ki_6"].options["ki-steps"] == 35
     assert runs["ki_6"].options["ki-teacher"] == "{runs.teacher}/c.pt"  # filled in by the plan
-    assert [c["inherited"] for c in recipe.compare] == ["ki_4", "ki_6"]
+    assert [c.inherited for c in recipe.compare] == ["ki_4", "ki_6"]
     assert recipe.name == "own"
 
 

@@ -1,0 +1,168 @@
+"""What inheriting saves: every comparison that an experiment asks for, as a table and in words."""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from fairseq_ki.evaluation.results import Comparison, Results, Run
+from fairseq_ki.evaluation.savings import Saving, Spread, saving, spread
+from fairseq_ki.evaluation.tables import UNKNOWN, Table, count, percent, ppl, with_range
+
+GUIDANCE, END = "end of guidance", "end"
+
+
+@dataclass
+class Compared:
+    """One comparison at one point of the inheriting runs, over seeds.
+
+    ``left_out`` says why there is no saving, for each reason in how many seeds: a run that was
+    not made or not validated, or without a finite loss at that point.
+    """
+
+    comparison: Comparison
+    point: str
+    savings: list[Saving] = field(default_factory=list)
+    left_out: Counter[str] = field(default_factory=Counter)
+
+    def over_seeds(self, value: Callable[[Saving], float]) -> Spread | None:
+        """Mean and range of one field."""
+        return spread([value(s) for s in self.savings])
+
+    def bounded(self, value: Callable[[Saving], float]) -> Spread | None:
+        """The same for what is only a lower bound where self-learning never got there."""
+        return spread([value(s) for s in self.savings], [not s.reached for s in self.savings])
+
+
+def compare(results: Results) -> list[Compared]:
+    """Every comparison at the end of guidance and at the end; one row where they coincide."""
+    return [row for comparison in results.comparisons for row in _rows(results, comparison)]
+
+
+def _rows(results: Results, comparison: Comparison) -> list[Compared]:
+    inherited = results.arm(comparison.inherited)
+    ends, guidance = [r.updates for r in inherited], [r.guidance for r in inherited]
+    points = [(END, ends)]
+    if guidance != ends and all(guidance):
+        points.insert(0, (GUIDANCE, guidance))
+    elif guidance == ends:
+        points = [(f"{GUIDANCE} = {END}", ends)]
+    rows = []
+    for point, updates in points:
+        row = Compared(comparison, point)
+        for run, at in zip(inherited, updates):
+            try:
+                row.savings.append(_saving(run, results.run(comparison.alone, run.seed), at))
+            except ValueError as e:
+                row.left_out[str(e)] += 1
+        if not inherited:
+            row.left_out["it has no run"] += 1
+        rows.append(row)
+    return rows
+
+
+def _saving(inherited: Run, alone: Run | None, at: int) -> Saving:
+    """Raises ValueError with what is missing."""
+    if alone is None:
+        raise ValueError("the run to compare with is missing")
+    if not (inherited.curve and alone.curve):
+        raise ValueError("one of the runs has no validation")
+    return saving(
+        inherited.curve,
+        alone.curve,
+        at,
+        inherited.cost,
+        alone.cost,
+        inherited.teacher_training - alone.teacher_training,
+    )
+
+
+def savings_table(results: Results, compared: list[Compared]) -> Table:
+    """The paper's measure, counted three ways, beside the paper's own where there is one."""
+    paper = any(row.comparison.paper for row in compared)
+    table = Table(
+        "What inheriting saves at equal validation perplexity",
+        [
+            "comparison",
+            "at update",
+            "PPL there",
+            "PPL of self-learning there",
+            "updates self-learning needs",
+            "saved: updates",
+            "FLOPs with the teacher's passes",
+            "FLOPs with its training too",
+            *(["the paper (updates)"] if paper else []),
+        ],
+        note="1 - cost of inheriting until that update / cost of self-learning until the same "
+        "PPL, its first crossing, linear in the loss between validations. > : not reached "
+        "within the run, so at least that much. A negative saving is a loss.",
+    )
+    for row in compared:
+        table.rows.append(
+            [
+                _title(row),
+                with_range(row.over_seeds(lambda s: s.at), count),
+                with_range(row.over_seeds(lambda s: s.ppl), ppl),
+                with_range(row.over_seeds(lambda s: s.alone_ppl), ppl),
+                with_range(row.bounded(lambda s: s.needed), count),
+                with_range(row.bounded(lambda s: s.updates), percent),
+                with_range(row.bounded(lambda s: s.flops), percent),
+                with_range(row.bounded(lambda s: s.flops_with_teacher_training), percent),
+                *([_paper_saving(row)] if paper else []),
+            ]
+        )
+    return table
+
+
+def _paper_saving(row: Compared) -> str:
+    paper = row.comparison.paper
+    if not paper or not row.point.startswith(GUIDANCE):
+        return UNKNOWN
+    return f"{percent(paper.saving)} ({paper.setting})"
+
+
+def verdicts(results: Results, compared: list[Compared]) -> list[str]:
+    """A plain statement per row of the savings table: does it save, and in how many seeds?"""
+    sentences = []
+    for row in compared:
+        if not row.savings:
+            continue
+        ki = results.label(row.comparison.inherited)
+        alone = results.label(row.comparison.alone)
+        at = with_range(row.over_seeds(lambda s: s.at), count)
+        here = with_range(row.over_seeds(lambda s: s.ppl), ppl)
+        there = with_range(row.over_seeds(lambda s: s.alone_ppl), ppl)
+        needed = with_range(row.bounded(lambda s: s.needed), count)
+        updates = with_range(row.bounded(lambda s: s.updates), percent)
+        cost = with_range(row.bounded(lambda s: s.flops), percent)
+        total = len(row.savings)
+        saves = sum(s.updates > 0 or not s.reached for s in row.savings)
+        often = f" (in {saves} of {total} seeds)" if total > 1 else ""
+        text = f"At {at} updates ({row.point}) {ki} has a validation PPL of {here}"
+        text += f", {alone} {there}. " if there != UNKNOWN else ". "
+        if not any(s.reached for s in row.savings):
+            text += f"{alone[:1].upper()}{alone[1:]} does not get to that PPL in its run"
+        elif saves:
+            text += f"{alone[:1].upper()}{alone[1:]} needs {needed} updates for that PPL"
+        if saves == 0:
+            text += f"Inheriting saves nothing here: {updates} of the updates"
+        elif any(s.updates > 0 for s in row.savings):
+            text += f", so inheriting saves {updates} of the updates{often}"
+        if cost != UNKNOWN and any(s.flops != 0 and s.updates != 0 for s in row.savings):
+            text += f"; with the teacher's forward passes counted, {cost} of the FLOPs"
+        sentences.append(text + ".")
+    return sentences
+
+
+def gaps(compared: list[Compared]) -> list[str]:
+    """What was asked for and could not be compared."""
+    return [
+        f"Not compared: {_title(row)}"
+        + (f" in {often} of {len(row.savings) + row.left_out.total()} seeds" if often > 1 else "")
+        + f", since {reason}."
+        for row in compared
+        for reason, often in row.left_out.items()
+    ]
+
+
+def _title(row: Compared) -> str:
+    return f"{row.comparison.inherited} vs {row.comparison.alone}, {row.point}"
