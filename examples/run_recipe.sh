@@ -21,7 +21,8 @@
 
 set -euo pipefail
 arguments=("$@")
-case " $* " in *" --dry-run "*) DRY_RUN=1 ;; esac
+case " $* " in *" --dry-run "* | *" --help "* | *" -h "*) DRY_RUN=1 ;; esac
+if [ -n "${FULL:-}" ]; then echo "expected SCALE=full, found FULL=$FULL" >&2 && exit 2; fi
 example="$(basename "$(cd "$(dirname "$0")" && pwd)")"
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 

@@ -18,11 +18,17 @@ SEEDS="${SEEDS:-1}"
 SHORTEN="${SHORTEN:-1}"
 if [ "$SHORTEN" = 1 ]; then OUT="${OUT:-runs/quickstart}"; fi
 OUT="${OUT:-runs/quickstart_short$SHORTEN}"
-options=(--out "$OUT" --shorten "$SHORTEN" "$@")
-case " $* " in *" --dry-run "*) DRY_RUN=1 ;; esac
-if [ -n "${DRY_RUN:-}" ]; then options+=(--dry-run); else docs_data_bin "$OUT"; fi
+command=("$PY" -m fairseq_ki.cli.main experiment examples/quickstart/recipe.yaml)
+# shellcheck disable=SC2206  # one word per seed
+command+=(--seeds $SEEDS --out "$OUT" --shorten "$SHORTEN" "$@")
+case " $* " in *" --dry-run "* | *" --help "* | *" -h "*) DRY_RUN=1 ;; esac
+if [ -n "${DRY_RUN:-}" ]; then
+    command+=(--dry-run)
+else
+    # what is wrong with the options is said before minutes go into data
+    "${command[@]}" --dry-run >/dev/null
+    docs_data_bin "$OUT"
+fi
 
 echo "== train, evaluate and report (seeds: $SEEDS)"
-# shellcheck disable=SC2086  # one word per seed
-"$PY" -m fairseq_ki.cli.main experiment examples/quickstart/recipe.yaml --seeds $SEEDS \
-    "${options[@]}"
+"${command[@]}"

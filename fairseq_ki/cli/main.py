@@ -58,7 +58,9 @@ def _said(error: Exception) -> str:
     if not isinstance(error, (FileExistsError, NotADirectoryError)) or not error.filename:
         return str(error)
     path = Path(error.filename)
-    file = next((p for p in (path, *path.parents) if p.is_file()), path)
+    file = next((p for p in (path, *path.parents) if p.is_file()), None)
+    if file is None:
+        return str(error)
     return f"{file}: expected a folder, or nothing yet, found a file; name another place"
 
 

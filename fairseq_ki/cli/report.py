@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
     """Write what was asked for; the tables also go to the terminal."""
     results = gather(args.runs, [tuple(pair) for pair in args.compare])
     _check_outputs(args)
-    examples = _examples(args.examples)
+    examples = _examples(args.examples) if args.results else []
     for each in results:
         print(as_text(each) + "\n")
     try:
@@ -78,6 +78,8 @@ def _examples(folder: Path | None) -> list[Example]:
         script = recipe.with_name("run.sh")
         if script.is_file():
             data = RecipeFile(recipe).data
+            if not isinstance(data, dict) or "name" not in data:
+                raise ValueError(f"{recipe}: expected a recipe with a name, found none")
             title = data.get("title", data["name"])
             found.append(Example(data["name"], title, f"SEEDS='1 2 3' bash {script}"))
     return found

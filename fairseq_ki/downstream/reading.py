@@ -18,6 +18,7 @@ from fairseq_ki.evaluation.metrics import REGRESSION
 
 TRAIN, DEV = "train", "dev"
 SPLITS = (TRAIN, DEV, "dev_mismatched", "test")
+_MATCHED = "dev_matched"  # MNLI's dev set is called so, too
 _JSONL, _TSV = "train.jsonl", "train.tsv"
 _OTHERS_OF_GLUE = ("wnli",)  # is distributed with it, and not among the paper's tasks
 _LARGEST_LABEL = 1e6  # of regression; sums of squares of far larger ones are no numbers
@@ -87,16 +88,22 @@ def find_tasks(data: Path) -> dict[str, Path]:
 
 
 def unread(data: Path) -> dict[str, str]:
-    """Tasks whose folder is there and has no training file that is read, and why."""
-    found = {}
+    """Tasks whose folders have files of splits, but no training file that is read, and why."""
+    read, found = find_tasks(data), {}
     for folder in sorted(p for p in data.iterdir() if p.is_dir()):
         name = canonical(folder.name)
-        if _train_file(name, folder) is None and folder.name.lower() not in _OTHERS_OF_GLUE:
-            if (folder / _TSV).is_file():
-                found[name] = "TSV is read for GLUE's tasks only; use JSON lines"
-            elif any(folder.glob("*.jsonl")):
-                found[name] = f"its folder has no {_JSONL}"
+        if name in read or folder.name.lower() in _OTHERS_OF_GLUE:
+            continue
+        if (folder / _TSV).is_file():
+            found[name] = "TSV is read for GLUE's tasks only; use JSON lines"
+        elif any(_jsonl_splits(folder)) or (folder / "dev.tsv").is_file():
+            found[name] = f"its folder has no {_JSONL}"
     return found
+
+
+def _jsonl_splits(folder: Path) -> list[str]:
+    names = (f"{split}.jsonl" for split in (*SPLITS, _MATCHED))
+    return [name for name in names if (folder / name).is_file()]
 
 
 def _train_file(name: str, folder: Path) -> Path | None:
@@ -126,9 +133,10 @@ def read_task(task: Task, folder: Path) -> TaskData:
     task = _settled(task, rows[TRAIN])
     if task.regression:
         rows = {split: _numbers(rows[split], files[split]) for split in rows}
-        for split, file in files.items():
-            if len({row.label for row in rows[split]}) < 2:  # with which nothing correlates
-                _refuse(file, None, "different numbers as labels", "the same in every row")
+        for split in (TRAIN, DEV):  # with one label nothing correlates
+            if len({row.label for row in rows[split]}) < 2:
+                found = "the same in every row"
+                _refuse(files[split], None, "different numbers as labels", found)
         labels = []
     else:
         rows = {split: _classes(rows[split], files[split]) for split in rows}
@@ -142,13 +150,13 @@ def _files(task: Task, folder: Path) -> dict[str, Path]:
     names = {split: f"{split}.jsonl" for split in SPLITS}
     if not (folder / names[TRAIN]).is_file():
         names = task.tsv
-        if others := sorted(file.name for file in folder.glob("*.jsonl")):
+        if others := _jsonl_splits(folder):
             raise ValueError(
                 f"{folder}: expected all splits in one form, found {', '.join(others)} beside "
                 f"{names[TRAIN]}; write train.jsonl too, or move the others away"
             )
-    elif not (folder / names[DEV]).is_file() and (folder / "dev_matched.jsonl").is_file():
-        names[DEV] = "dev_matched.jsonl"
+    elif not (folder / names[DEV]).is_file() and (folder / f"{_MATCHED}.jsonl").is_file():
+        names[DEV] = f"{_MATCHED}.jsonl"
     files = {s: folder / name for s, name in names.items() if (folder / name).is_file()}
     if DEV not in files:
         raise ValueError(

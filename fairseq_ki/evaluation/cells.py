@@ -93,7 +93,7 @@ def _number(run: Run, cell: Cell, other: Run | None) -> float:
     if cell.metric:
         return run.metrics.get(cell.metric, (run.valid.get(cell.metric) or [math.nan])[-1])
     if not cell.point:
-        return run.ppl(run.updates) if run.curve else run.metrics.get("ppl", math.nan)
+        return run.ppl(run.validated) if run.curve else run.metrics.get("ppl", math.nan)
     if cell.point.startswith(GUIDANCE):
         return run.ppl(other.guidance) if other and other.guidance else math.nan
     if cell.point.startswith(COST):
@@ -111,8 +111,8 @@ def _saved(run: Run, alone: Run | None) -> Value:
     if alone is None or run.curve is None or alone.curve is None:
         return Value(math.nan)
     try:
-        saved = saving(run.curve, alone.curve, run.guidance or run.updates)
-    except ValueError:  # no finite validation there
+        saved = saving(run.curve, alone.curve, run.guidance or run.validated)
+    except ValueError:  # nothing to compare there
         return Value(math.nan)
     return Value(saved.updates, bound=not saved.reached)
 

@@ -67,7 +67,10 @@ def parse_rule(rule: str) -> tuple[list[Term], list[str]]:
 def _term(text: str) -> Term:
     factor, star, cell = text.rpartition("*")
     if star:
-        return Term(float(factor), cells.parse(cell))
+        try:
+            return Term(float(factor), cells.parse(cell))
+        except ValueError:
+            raise ValueError("NUMBER * CELL") from None
     try:
         return Term(float(text), None)
     except ValueError:

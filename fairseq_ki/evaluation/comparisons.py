@@ -1,11 +1,10 @@
 """What inheriting saves: every comparison that an experiment asks for, as a table and in words."""
 
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from fairseq_ki.evaluation.results import Comparison, Results, Run
-from fairseq_ki.evaluation.savings import Saving, Spread, saving, spread
+from fairseq_ki.evaluation.savings import Curve, Saving, Spread, saving, spread
 from fairseq_ki.evaluation.tables import UNKNOWN, Table, count, percent, ppl, with_range
 
 GUIDANCE, END = "end of guidance", "end"
@@ -15,14 +14,14 @@ GUIDANCE, END = "end of guidance", "end"
 class Compared:
     """One comparison at one point of the inheriting runs, over seeds.
 
-    ``left_out`` says why there is no saving, for each reason in how many seeds: a run that was
-    not made or not validated, or without a finite loss at that point.
+    ``left_out`` says for which seeds there is no saving, and why: a run that was not made or not
+    validated, or without a finite loss at that point.
     """
 
     comparison: Comparison
     point: str
     savings: list[Saving] = field(default_factory=list)
-    left_out: Counter[str] = field(default_factory=Counter)
+    left_out: dict[int, str] = field(default_factory=dict)
 
     def over_seeds(self, value: Callable[[Saving], float]) -> Spread | None:
         """Mean and range of one field."""
@@ -34,46 +33,59 @@ class Compared:
 
 
 def compare(results: Results) -> list[Compared]:
-    """Every comparison at the end of guidance and at the end; one row where they coincide."""
+    """Every comparison, at the end of guidance where there was a teacher, and at the end.
+
+    In one row where they coincide.
+    """
     return [row for comparison in results.comparisons for row in _rows(results, comparison)]
 
 
 def _rows(results: Results, comparison: Comparison) -> list[Compared]:
-    inherited = results.arm(comparison.inherited)
-    ends, guidance = [r.updates for r in inherited], [r.guidance for r in inherited]
+    both = [*results.arm(comparison.inherited), *results.arm(comparison.alone)]
+    seeds = {r.seed for r in both if not r.fixed_seed} or {r.seed for r in both} or results.seeds
+    runs = {seed: results.run(comparison.inherited, seed) for seed in sorted(seeds)}
+    ends = {seed: run.validated for seed, run in runs.items() if run}
+    guidance = {seed: run.guidance for seed, run in runs.items() if run}
     points = [(END, ends)]
-    if guidance != ends and all(guidance):
+    if guidance == ends:
+        points = [(f"{GUIDANCE} = {END}" if ends else END, ends)]
+    elif any(guidance.values()):
         points.insert(0, (GUIDANCE, guidance))
-    elif guidance == ends:
-        points = [(f"{GUIDANCE} = {END}", ends)]
     rows = []
     for point, updates in points:
         row = Compared(comparison, point)
-        for run, at in zip(inherited, updates):
+        for seed in runs:
             try:
-                row.savings.append(_saving(run, results.run(comparison.alone, run.seed), at))
+                row.savings.append(_saving(results, comparison, seed, updates.get(seed, 0)))
             except ValueError as e:
-                row.left_out[str(e)] += 1
-        if not inherited:
-            row.left_out["it has no run"] += 1
+                row.left_out[seed] = str(e)
         rows.append(row)
     return rows
 
 
-def _saving(inherited: Run, alone: Run | None, at: int) -> Saving:
+def _saving(results: Results, comparison: Comparison, seed: int, at: int) -> Saving:
     """Raises ValueError with what is missing."""
-    if alone is None:
-        raise ValueError("the run to compare with is missing")
-    if not (inherited.curve and alone.curve):
-        raise ValueError("one of the runs has no validation")
+    inherited, curve = _validated(results, comparison.inherited, seed)
+    alone, alone_curve = _validated(results, comparison.alone, seed)
+    if not at:
+        raise ValueError(f"nothing tells how long {inherited.name} was guided")
     return saving(
-        inherited.curve,
-        alone.curve,
+        curve,
+        alone_curve,
         at,
         inherited.cost,
         alone.cost,
         inherited.teacher_training - alone.teacher_training,
     )
+
+
+def _validated(results: Results, arm: str, seed: int) -> tuple[Run, Curve]:
+    run = results.run(arm, seed)
+    if run is None:
+        raise ValueError(f"{arm} has no run")
+    if run.curve is None:
+        raise ValueError(f"{arm} has no validation")
+    return run, run.curve
 
 
 def savings_table(results: Results, compared: list[Compared]) -> Table:
@@ -155,13 +167,14 @@ def verdicts(results: Results, compared: list[Compared]) -> list[str]:
 
 def gaps(compared: list[Compared]) -> list[str]:
     """What was asked for and could not be compared."""
-    return [
-        f"Not compared: {_title(row)}"
-        + (f" in {often} of {len(row.savings) + row.left_out.total()} seeds" if often > 1 else "")
-        + f", since {reason}."
-        for row in compared
-        for reason, often in row.left_out.items()
-    ]
+    sentences = []
+    for row in compared:
+        total = len(row.savings) + len(row.left_out)
+        for reason in dict.fromkeys(row.left_out.values()):
+            seeds = [str(seed) for seed, why in row.left_out.items() if why == reason]
+            where = f" in {len(seeds)} of {total} seeds ({', '.join(seeds)})" if total > 1 else ""
+            sentences.append(f"Not compared: {_title(row)}{where}: {reason}.")
+    return sentences
 
 
 def _title(row: Compared) -> str:

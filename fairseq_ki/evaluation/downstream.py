@@ -124,7 +124,7 @@ class Downstream:
     format: str = FORMAT
 
     def __post_init__(self) -> None:
-        if not {"path", "sha256"} <= set(self.checkpoint):
+        if not all(isinstance(self.checkpoint.get(key), str) for key in ("path", "sha256")):
             raise ValueError(f"checkpoint: expected path and sha256, found {self.checkpoint}")
 
 

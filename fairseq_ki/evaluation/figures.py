@@ -128,7 +128,7 @@ def _draw_curves(
     for arm in results.curves or results.arms:
         runs = [r for r in results.arm(arm) if r.curve]
         if arm not in [a for a, _, _ in drawn] and runs:
-            end = _mean([r.ppl(r.updates) for r in runs])
+            end = _mean([r.ppl(r.validated) for r in runs])
             if math.isfinite(end):
                 lowest, highest = min(lowest, end), max(highest, end)
                 name = _entry(f"{results.label(arm)}, at its end")

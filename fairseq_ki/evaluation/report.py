@@ -41,7 +41,8 @@ def gather(paths: list[Path], compare_arms: list[tuple[str, str]] | None = None)
         compare_arms: (inheriting, alone) names to compare, beside those of the recipes.
 
     Raises:
-        ValueError: for a path that is none of these, or an unknown name in ``compare_arms``.
+        ValueError: for a path that is none of these or is damaged, or an unknown name in
+            ``compare_arms``.
     """
     found: list[Results] = []
     logs: list[Path] = []
@@ -51,7 +52,7 @@ def gather(paths: list[Path], compare_arms: list[tuple[str, str]] | None = None)
         if file.name not in (RESULTS, DOWNSTREAM) and not results_file.is_one(file):
             logs.append(file)
             continue
-        read = results_file.load_any(file)
+        read = results_file.load(file)
         if isinstance(read, Downstream):
             tuned.append(read)
             continue
@@ -186,7 +187,7 @@ def write_markdown(results: list[Results], path: Path) -> None:
             file = path.parent / f"{path.stem}_files" / f"{number}-{picture.name}.png"
             _write(file, picture.png())
             link = f"![{picture.title}]({file.parent.name}/{file.name})"
-            parts.append(f"### {picture.title}\n\n{link}\n\n{picture.caption}")
+            parts.append(f"### {picture.title}\n\n{link}\n\n{markdown(picture.caption)}")
         parts.append(cost_table(each).markdown())
         parts.append("### Measured with\n")
         facts = [markdown(f"{name}: {value}") for name, value in provenance(each)]

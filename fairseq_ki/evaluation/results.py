@@ -64,7 +64,8 @@ class Run:
         valid, train: curves as columns, losses in bits per row, ``wall`` in seconds.
         ppl_at: validation PPL at the experiment's ``report_updates``, for who reads the file.
         metrics: what an evaluation or another command measured, by name.
-        fixed_seed: the recipe gives it this seed; it serves the other runs of every seed.
+        fixed_seed: the recipe gives it this seed; it serves the other runs of every seed. None
+            where that is not known, as in older files: there the only run of an arm does.
     """
 
     name: str
@@ -82,7 +83,7 @@ class Run:
     flops: Flops | None = None
     teachers: list[Teacher] = field(default_factory=list)
     paper: PaperRun | None = None
-    fixed_seed: bool = False
+    fixed_seed: bool | None = None
 
     def __post_init__(self) -> None:
         _check_columns("valid", self.valid, needed=("updates", "loss"))
@@ -104,9 +105,14 @@ class Run:
 
     @property
     def updates(self) -> int:
-        """How long the run is as far as it was validated; its last logged update without that."""
-        columns = self.valid.get("updates") or self.train.get("updates") or [0]
-        return int(columns[-1])
+        """How long the run is: its last validation, or its last logged update."""
+        ends = [c["updates"][-1] for c in (self.valid, self.train) if c.get("updates")]
+        return int(max(ends, default=0))
+
+    @property
+    def validated(self) -> int:
+        """Its last validation, where a run that is not finished, or was cut off, has its PPL."""
+        return self.curve.end if self.curve else self.updates
 
     @property
     def guidance(self) -> int:
@@ -181,8 +187,10 @@ class Results:
 
     def __post_init__(self) -> None:
         for corpus in self.corpus:
-            if not {"path", "sha256"} <= set(corpus):
-                raise ValueError(f"corpus: expected path and sha256, found {str(corpus)[:100]}")
+            texts = isinstance(corpus.get("path"), str) and isinstance(corpus.get("sha256"), str)
+            if not texts or not isinstance(corpus.get("description", {}), dict):
+                expected = "path and sha256, and a mapping as description"
+                raise ValueError(f"corpus: expected {expected}, found {str(corpus)[:100]}")
 
     def arm(self, name: str) -> list[Run]:
         """The runs of one arm, by seed."""
@@ -199,7 +207,10 @@ class Results:
 
     def run(self, name: str, seed: int) -> Run | None:
         """An arm's run with this seed, or its only one if the recipe fixes the arm's seed."""
-        return next((r for r in self.arm(name) if r.fixed_seed or r.seed == seed), None)
+        runs = self.arm(name)
+        if len(runs) == 1 and runs[0].fixed_seed is not False:
+            return runs[0]
+        return next((r for r in runs if r.seed == seed), None)
 
 
 def _check_columns(curve: str, columns: dict[str, list[float]], needed: tuple[str, ...]) -> None:

@@ -27,13 +27,13 @@ def save(found: Results | Downstream, path: Path) -> None:
     write_bytes(path, (text + "\n").encode())
 
 
-def load(path: Path) -> Results:
-    """Read and check results.json.
+def load(path: Path) -> Results | Downstream:
+    """Read and check whichever of the two a file is, whatever its name.
 
     Raises:
         ValueError: naming the file and the field, what was expected and what was found.
     """
-    return _load(path, {results.FORMAT: Results})
+    return _load(path, _FORMATS)
 
 
 def load_downstream(path: Path) -> Downstream:
@@ -41,15 +41,10 @@ def load_downstream(path: Path) -> Downstream:
     return _load(path, {downstream.FORMAT: Downstream})
 
 
-def load_any(path: Path) -> Results | Downstream:
-    """Whichever of the two a file is, whatever its name; raises as :func:`load`."""
-    return _load(path, _FORMATS)
-
-
 def is_one(path: Path) -> bool:
     """Whether a file bears the mark of one of the two, damaged or not."""
-    content = path.read_bytes()
-    return any(name.encode() in content for name in _FORMATS)
+    with open(path, "rb") as lines:  # of a log, there may be many
+        return any(name.encode() in line for line in lines for name in _FORMATS)
 
 
 def _load(path: Path, formats: dict[str, type]) -> Any:

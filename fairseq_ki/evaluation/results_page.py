@@ -81,7 +81,8 @@ def _section(results: Results) -> str:
         parts.append(f"**{warning(results)}**")
     parts.append("\n".join(f"- {markdown(sentence)}" for sentence in sentences(results, compared)))
     parts += [table.markdown() for table in tables(results, compared)]
-    facts = ", ".join(f"{name} {value}" for name, value in provenance(results) if _short(name))
+    known = [(name, value) for name, value in provenance(results) if _short(name)]
+    facts = ", ".join(markdown(f"{name} {value}") for name, value in known)
     parts.append(f"Measured with: {facts}.")
     if results.command:
         parts.append(f"    {shlex.join(results.command)}")

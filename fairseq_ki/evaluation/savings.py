@@ -100,8 +100,8 @@ def saving(
     loss = inherited.loss_at(at)
     if not math.isfinite(loss):
         raise ValueError(
-            f"the inheriting run has no finite validation loss at update {at:g} (it was validated "
-            f"from {inherited.updates[0]} to {inherited.end})"
+            f"no finite validation loss at update {at:g} of the inheriting run, validated from "
+            f"{inherited.updates[0]} to {inherited.end}"
         )
     crossing = alone.updates_to(loss)
     needed = alone.end if crossing is None else crossing

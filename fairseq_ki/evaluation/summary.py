@@ -37,8 +37,8 @@ def ppl_table(results: Results) -> Table:
     for arm in validated:
         runs = results.arm(arm)
         cells = [with_range(spread([r.ppl(u) for r in runs]), ppl) for u in columns]
-        end = with_range(spread([r.updates for r in runs]), count)
-        last = with_range(spread([r.ppl(r.updates) for r in runs]), ppl)
+        end = with_range(spread([r.validated for r in runs]), count)
+        last = with_range(spread([r.ppl(r.validated) for r in runs]), ppl)
         row = [results.label(arm), *cells, f"{last} at {end}"]
         if paper:
             row.append(_paper_ppl(runs[0]))

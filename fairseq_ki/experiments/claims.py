@@ -37,7 +37,8 @@ def checked_tables(source: RecipeFile, tables: list, runs: set[str]) -> list[dic
                     source.refuse((*here, part), expected, str(len(row[part])))
             texts = ["" if cell is None else str(cell) for cell in row["cells"]]
             for k, text in enumerate(texts):
-                _known(source, parse_cells, text, runs, (*here, "cells", k))
+                if text:
+                    _known(source, parse_cells, text, runs, (*here, "cells", k))
             paper = ["–" if cell is None else str(cell) for cell in row.get("paper", [])]
             rows.append({"label": row["label"], "cells": texts, "paper": paper})
         note = " ".join(table.get("note", "").split())
@@ -87,8 +88,6 @@ def checked_findings(source: RecipeFile, findings: list, runs: set[str]) -> list
 
 
 def _known(source: RecipeFile, parse, text: str, runs: set[str], where: tuple) -> None:
-    if not text:
-        return
     try:
         found = parse(text)
     except ValueError as e:

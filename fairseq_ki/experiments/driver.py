@@ -20,9 +20,9 @@ from fairseq_ki.evaluation.summary import as_text
 from fairseq_ki.evaluation.whole_files import read_note, write_json
 from fairseq_ki.experiments import corpus
 from fairseq_ki.experiments.measure import (
+    check_measurable,
     machine,
     measured,
-    measured_by_command,
     report_updates,
     versions,
 )
@@ -151,8 +151,7 @@ def _do(job: Job, title: str, signature: str, redo_changed: bool) -> float:
     if job.spec.kind == TRAIN:
         log = read_log(job.log)
         seconds = log.wall_at(log.updates)
-    if job.spec.measure:  # what cannot be measured is not done
-        measured_by_command(job)
+    check_measurable(job)  # what left nothing to measure is not done
     write_json(job.folder / DONE, {"signature": signature, "seconds": seconds})
     progress.end(" · ".join(part for part in ("done", progress.standing()) if part))
     return seconds

@@ -48,7 +48,7 @@ def measured(job: Job, before: list[Run], seconds: float, out: Path) -> Run:
     if job.spec.kind == EVALUATE:
         run.metrics = _evaluated(job.log)
     elif job.spec.measure:
-        run.metrics = measured_by_command(job)
+        run.metrics = _measured_by_command(job)
     if job.spec.kind != TRAIN:
         return run
     log = read_log(job.log)
@@ -76,22 +76,30 @@ def _evaluated(log: Path) -> dict[str, float]:
     raise ValueError(f"{log}: expected a line of fairseq-validate with valid_ppl, found none")
 
 
-def measured_by_command(job: Job) -> dict[str, float]:
-    """The numbers that the recipe reads from the JSON file which a command wrote.
+def check_measurable(job: Job) -> None:
+    """Raise ValueError unless a run that has ended left what it is measured by."""
+    if job.spec.kind == EVALUATE:
+        _evaluated(job.log)
+    elif job.spec.measure:
+        _read(job, job.folder / job.spec.measure["file"])
 
-    Raises:
-        ValueError: if the file is not there, or has something else in a number's place.
-    """
-    measure = job.spec.measure
-    file = job.folder / measure["file"]
+
+def _read(job: Job, file: Path) -> Any:
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
+        return json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as e:
         raise ValueError(
             f"{file}: expected the JSON that {job.name!r} writes there, found "
             f"{'none' if isinstance(e, FileNotFoundError) else e}; its output is in {job.log}. "
-            f"Move {job.folder} away to repeat it"
+            "To run it again, delete done.json there, if it is, and call again"
         ) from None
+
+
+def _measured_by_command(job: Job) -> dict[str, float]:
+    """The numbers that the recipe reads from the JSON file which a command wrote."""
+    measure = job.spec.measure
+    file = job.folder / measure["file"]
+    found = _read(job, file)
     result = {}
     for name, paths in measure["values"].items():
         values = [_at(found, str(p), file) for p in (paths if isinstance(paths, list) else [paths])]

@@ -1,5 +1,6 @@
 """The runs of a recipe, checked against each other."""
 
+import math
 import re
 from dataclasses import dataclass
 from itertools import chain
@@ -160,8 +161,11 @@ class RunSpecs:
         numbers: dict[str, dict[str, float]] = {"valid_ppl": {}, "downstream": {}}
         for part, key in (("valid_ppl", int), ("downstream", str)):
             for at, number in paper.get(part, {}).items():
-                if not isinstance(at, key) or not isinstance(number, (int, float)):
-                    expected = "PPL by update" if key is int else "a score for each task"
+                named = isinstance(at, key) and not isinstance(at, bool)
+                if not named or str(at).startswith("-") or not _is_number(number):
+                    expected = "a score by task"
+                    if key is int:
+                        expected = "PPL by update, a whole number without quotes"
                     self.source.refuse((*where, part, at), expected, f"{at!r}: {number!r}")
                 numbers[part][str(at)] = float(number)
         return PaperRun(paper.get("name", ""), **numbers)
@@ -235,3 +239,7 @@ class RunSpecs:
             expected = f"teachers: [{', '.join(uncounted)}], so that their cost is counted"
             self.source.refuse(("runs", name), expected, f"teachers: {list(teachers)}")
         return teachers
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)

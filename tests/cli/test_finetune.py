@@ -320,13 +320,19 @@ def test_tsv_of_a_task_of_ones_own_is_not_passed_over(call, tmp_path):
     for split in ("train", "dev"):
         rows = [{"text": word, "label": "x" if word in GOOD else "y"} for word in GOOD + BAD]
         write_rows(folder / "other" / f"{split}.jsonl", rows)
+    rte = [{"text": word, "text2": word, "label": word} for word in ("good", "bad")]
+    for split in ("train", "dev"):
+        write_rows(folder / "rte" / f"{split}.jsonl", rte)
+    write_rows(folder / "r-t-e" / "test.jsonl", rte)  # beside a folder of the task that is read
+    assert call("--probe mean --tasks rte --dry-run", folder=folder)[0] == 0
     assert call("--probe mean", folder=folder)[0] == 0
     found = results_file.load_downstream(tmp_path / "out" / "downstream.json")
     reasons = {entry.task: entry.reason for entry in found.not_run}
     assert reasons["mine"] == "TSV is read for GLUE's tasks only; use JSON lines"
     assert reasons["late"] == "its folder has no train.jsonl"
     assert reasons["citation_intent"] == reasons["mine"]
-    assert reasons["rte"] == "no data"
+    assert reasons["mnli"] == "no data"
+    assert "rte" not in reasons
     assert "WNLI" not in reasons
 
 

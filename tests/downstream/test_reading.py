@@ -102,6 +102,7 @@ def test_splits_in_two_forms_are_refused(tmp_path):
     for split in ("train", "dev"):
         write(tmp_path / "CoLA" / f"{split}.tsv", *lines)
     jsonl(tmp_path / "CoLA" / "test.jsonl", row(label="1"))
+    jsonl(tmp_path / "CoLA" / "errors.jsonl", row(label="1"))  # is no split
     with pytest.raises(ValueError, match=r"one form, found test\.jsonl beside train\.tsv"):
         read(tmp_path, "cola")
 
@@ -150,6 +151,7 @@ def test_numbers_with_a_point_are_for_regression(tmp_path):
     with pytest.raises(ValueError, match=r"dev\.jsonl: expected different numbers"):
         read(tmp_path, "mine")  # with which nothing correlates
     jsonl(tmp_path / "mine" / "dev.jsonl", row(label=1), row(label=2))
+    jsonl(tmp_path / "mine" / "test.jsonl", row(label=1))
     data = read(tmp_path, "mine")
     assert data.task.regression
     assert data.task.metrics == ("pearson", "spearman")

@@ -163,6 +163,7 @@ REPORTS = [
     Case("report-fields", f"{REPORT} results.json",
          files({"results.json": '{"format": "fairseq_ki.results/1"}'})),
     Case("report-compare", f"{REPORT} x.log --compare a b", files({"x.log": LOG})),
+    Case("report-examples", f"{REPORT} x.log --results r.md --examples e", files({"x.log": LOG})),
     Case("report-same-name", f"{REPORT} x.log x.log", files({"x.log": LOG})),
     Case("report-over-source", f"{REPORT} x.log --markdown x.log", files({"x.log": LOG})),
     Case("report-over-output", f"{REPORT} x.log --out o --markdown o", files({"x.log": LOG})),

@@ -187,6 +187,13 @@ FINETUNINGS = [
     Case("finetune-probe-options", f"{FINETUNE} --probe mean --seeds 1 2", TASK),
     Case("finetune-tsv", f"{FINETUNE} --tasks a", files({"d/a/train.tsv": "x\ty\n"})),
     Case("finetune-tsv", FINETUNE, files({"d/a/train.tsv": "x\ty\n"})),
+    Case("finetune-no-train", f"{FINETUNE} --tasks a", files({"d/a/dev.jsonl": "{}"})),
+    Case(
+        "finetune-forms",
+        MASKED,
+        files({"d/cola/train.tsv": "a\t1\t\tx\n", "d/cola/dev.tsv": "", "d/cola/test.jsonl": ""}),
+    ),
+    Case("finetune-one-number", MASKED, labelled(1.5, 1.5)),
     Case("finetune-labels-mixed", MASKED, labelled("x", "y", 1.0)),
     Case("finetune-number", MASKED, labelled(1e308, -1e308)),
     Case("finetune-number", MASKED, labelled(1.5, 10**400)),

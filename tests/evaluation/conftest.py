@@ -30,6 +30,7 @@ def made_run(name, role, seed, losses, *, teachers=(), rate=None, flops=10.0) ->
         flops=Flops(3 * flops, flops, {"layers": 2}, {"tokens": 4096}),
         teachers=list(teachers),
         paper=PaperRun("LARGE", {"40000": 4.6}) if role == "alone" else None,
+        fixed_seed=False,
     )
 
 

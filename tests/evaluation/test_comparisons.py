@@ -1,5 +1,7 @@
 """What inheriting saves, over seeds, and what could not be compared."""
 
+import pytest
+
 from fairseq_ki.evaluation.comparisons import compare, savings_table, verdicts
 from fairseq_ki.evaluation.figures import pictures
 from fairseq_ki.evaluation.results import Comparison
@@ -44,24 +46,51 @@ def test_verdicts_do_not_flatter(results):
         assert "Inheriting saves nothing here: -" in sentence
 
 
-def test_what_cannot_be_compared_is_said(results):
-    results.runs = [run for run in results.runs if (run.name, run.seed) != ("self", 2)]
-    for run in results.arm("ki"):
-        run.teachers[0].updates = 500  # the log was cut before guidance ended
+def without(results, name, seed):
+    results.runs = [run for run in results.runs if (run.name, run.seed) != (name, seed)]
+
+
+def said(results):
+    return [s for s in sentences(results, compare(results)) if s.startswith("Not compared")]
+
+
+@pytest.mark.parametrize("arm", ["ki", "self"])
+def test_a_seed_that_is_missing_is_said(arm, results):
+    without(results, arm, 2)
+    assert said(results) == [
+        f"Not compared: ki vs self, {point} in 1 of 2 seeds (2): {arm} has no run."
+        for point in ("end of guidance", "end")
+    ]
+
+
+def test_a_log_that_was_cut_before_guidance_ended(results):
+    for run, guidance in zip(results.arm("ki"), (500, 0)):
+        run.teachers[0].updates, run.train = guidance, {}
     table = savings_table(results, compare(results))
     assert [row[0] for row in table.rows] == ["ki vs self, end of guidance", "ki vs self, end"]
     assert set(table.rows[0][1:-1]) == {"–"}
-    said = [s for s in sentences(results, compare(results)) if s.startswith("Not compared")]
-    assert said == [
-        "Not compared: ki vs self, end of guidance, since the inheriting run has no finite "
-        "validation loss at update 500 (it was validated from 100 to 400).",
-        "Not compared: ki vs self, end of guidance, since the run to compare with is missing.",
-        "Not compared: ki vs self, end, since the run to compare with is missing.",
+    assert said(results) == [
+        "Not compared: ki vs self, end of guidance in 1 of 2 seeds (1): no finite validation "
+        "loss at update 500 of the inheriting run, validated from 100 to 400.",
+        "Not compared: ki vs self, end of guidance in 1 of 2 seeds (2): nothing tells how long ki "
+        "was guided.",
     ]
+
+
+def test_an_arm_that_was_not_run(results):
     results.runs = results.arm("self")
     results.findings = [Finding("It helps.", "ki < self")]  # with which verdicts are left out
-    results.comparisons += [Comparison("teacher", "self")]
-    *_, first, second = sentences(results, compare(results))
-    assert first == "Not compared: ki vs self, end of guidance = end, since it has no run."
-    assert second.startswith("Not compared: teacher vs self")
+    results.comparisons += [Comparison("teacher", "self"), Comparison("x", "y")]
+    assert said(results) == [
+        "Not compared: ki vs self, end in 2 of 2 seeds (1, 2): ki has no run.",
+        "Not compared: teacher vs self, end in 2 of 2 seeds (1, 2): teacher has no run.",
+        "Not compared: x vs y, end in 2 of 2 seeds (1, 2): x has no run.",
+    ]
     assert "savings" not in [p.name for p in pictures(results, compare(results))]
+
+
+def test_an_inheriting_arm_with_a_fixed_seed_is_compared_with_every_seed(results):
+    without(results, "ki", 2)
+    results.arm("ki")[0].fixed_seed = True
+    assert [len(row.savings) for row in compare(results)] == [2, 2]
+    assert said(results) == []

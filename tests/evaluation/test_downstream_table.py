@@ -175,8 +175,9 @@ def test_downstream_json_that_does_not_fit(tmp_path):
     file.write_text(file.read_text().replace('"chosen": 0', '"chosen": 1'))
     with pytest.raises(ValueError, match="rte: expected the chosen setting .* number 1 of 1"):
         results_file.load_downstream(file)
-    with pytest.raises(ValueError, match=r"expected format 'fairseq_ki.results/1', found"):
-        results_file.load(file)
+    file.write_text(file.read_text().replace("fairseq_ki.downstream/1", "fairseq_ki.results/1"))
+    with pytest.raises(ValueError, match=r"expected format 'fairseq_ki.downstream/1', found"):
+        results_file.load_downstream(file)
 
 
 def test_the_papers_models_stand_beside_those_that_were_fine_tuned():

@@ -23,5 +23,14 @@ def test_runs_by_seed_and_a_fixed_one_for_all(results):
     assert results.run("self", 3) is None
     results.runs = [r for r in results.runs if (r.name, r.seed) != ("self", 2)]
     assert results.run("self", 2) is None  # not yet run
-    results.run("self", 1).fixed_seed = True
-    assert results.run("self", 2).seed == 1
+    for known in (True, None):  # None: an older file
+        results.run("self", 1).fixed_seed = known
+        assert results.run("self", 2).seed == 1
+
+
+def test_a_run_is_as_long_as_its_log_and_has_its_ppl_where_it_was_validated(results):
+    run = results.arm("ki")[0]
+    run.train["updates"] = [100.0, 200.0, 300.0, 450.0]
+    assert (run.updates, run.validated) == (450, 400)
+    run.valid = {}
+    assert (run.updates, run.validated) == (450, 450)

@@ -72,7 +72,7 @@ def test_flops_with_teacher():
 
 
 def test_a_point_outside_the_curve_is_refused():
-    with pytest.raises(ValueError, match=r"at update 300 \(it was validated from 100 to 200\)"):
+    with pytest.raises(ValueError, match="at update 300 .* validated from 100 to 200"):
         saving(curve((100, 1.0), (200, 1.0)), curve((100, 1.0)), 300)
     for loss in (math.nan, math.inf):
         with pytest.raises(ValueError, match="finite"):

@@ -31,7 +31,7 @@ def test_seeds_of_unequal_length(results):
     cut = results.arm("ki")[1]
     cut.valid = {name: column[:3] for name, column in cut.valid.items()}
     cut.train["updates"] = [100.0, 200.0, 300.0, 390.0]  # logged beyond its last validation
-    assert cut.updates == 300
+    assert (cut.updates, cut.validated) == (390, 300)
     assert ppl_table(results).rows[2][3] == "431 [416..446] at 350 [300..400]"
 
 

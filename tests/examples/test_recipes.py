@@ -168,6 +168,10 @@ def test_the_variables_of_run_sh(start):
     assert start("beyond", SCALE="paper") == ["SCALE=paper needs DATA, a data-bin of your own text"]
 
 
+def test_the_full_scale_has_one_name(start):
+    assert start("teacher_data", FULL="1") == ["expected SCALE=full, found FULL=1"]
+
+
 def test_what_is_asked_for_is_checked_before_data_are_made(start, tmp_path):
     """Here by a Python that refuses a dry run, as the driver does one with an unknown scale."""
     refusing = tmp_path / "python"
@@ -175,6 +179,7 @@ def test_what_is_asked_for_is_checked_before_data_are_made(start, tmp_path):
     refusing.chmod(0o755)
     (tmp_path / "examples" / "venv.sh").write_text(f"PY={refusing}\n")
     assert start("schedules", SCALE="huge") == []
+    assert start("quickstart", SEEDS="x") == []
     assert not (tmp_path / "runs").exists()
 
 

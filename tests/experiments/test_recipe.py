@@ -163,7 +163,19 @@ def test_words():
         (
             "    role: alone",
             "    paper: {valid_ppl: {a: 1}}",
-            r"self\.paper\.valid_ppl\.a: expected PPL by update, found 'a': 1",
+            r"self\.paper\.valid_ppl\.a: expected PPL by update, .* found 'a': 1",
+        ),
+        ("    role: alone", "    paper: {valid_ppl: {-5: 1}}", r"valid_ppl.*: expected PPL by"),
+        (
+            "    role: alone",
+            "    paper: {downstream: {a: .nan}}",
+            r"downstream\.a: expected a score",
+        ),
+        ("compare:", "findings: [{claim: a, rule: ''}]\ncompare:", r"findings\.0\.rule: expected"),
+        (
+            "compare:",
+            "findings: [{claim: a, rule: 'x * ki < self'}]\ncompare:",
+            r"findings\.0\.rule: expected NUMBER \* CELL, found 'x \* ki < self'",
         ),
         (
             "    kind: command",
