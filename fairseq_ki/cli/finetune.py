@@ -192,7 +192,7 @@ def _check_probe(args: argparse.Namespace) -> None:
 def _tasks(args: argparse.Namespace) -> tuple[list[tuple[Task, Path | None]], dict[str, str]]:
     """Tasks with their folders, None without data; and why folders that are there are not read."""
     folders = find_tasks(args.data)
-    others = unread(args.data)
+    others = unread(args.data, folders)
     asked = [_metric(text) for text in args.metric]
     metrics = dict(asked)
     if len(metrics) < len(asked):

@@ -8,7 +8,7 @@ import codecs
 import hashlib
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NoReturn
@@ -87,9 +87,9 @@ def find_tasks(data: Path) -> dict[str, Path]:
     return found
 
 
-def unread(data: Path) -> dict[str, str]:
-    """Tasks whose folders have files of splits, but no training file that is read, and why."""
-    read, found = find_tasks(data), {}
+def unread(data: Path, read: Iterable[str]) -> dict[str, str]:
+    """Tasks beside those that are read whose folders have files of splits, and why they are not."""
+    found = {}
     for folder in sorted(p for p in data.iterdir() if p.is_dir()):
         name = canonical(folder.name)
         if name in read or folder.name.lower() in _OTHERS_OF_GLUE:

@@ -70,7 +70,7 @@ def _not_run(missing: list[Example]) -> str:
     if not missing:
         return ""
     lines = ["## Not run yet", ""]
-    lines += [f"- {example.title}: `{example.command}`" for example in missing]
+    lines += [f"- {markdown(example.title)}: `{example.command}`" for example in missing]
     return "\n".join(lines)
 
 
