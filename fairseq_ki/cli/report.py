@@ -36,6 +36,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="folder of the examples, for --results (default: examples, if there is one)",
     )
     parser.add_argument(
+        "--join",
+        action="store_true",
+        help="take several results.json of one example for its seeds, run apart: on other "
+        "machines, or another day",
+    )
+    parser.add_argument(
         "--compare",
         nargs=2,
         action="append",
@@ -48,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Write what was asked for; the tables also go to the terminal."""
-    results = gather(args.runs, [tuple(pair) for pair in args.compare])
+    results = gather(args.runs, [tuple(pair) for pair in args.compare], args.join)
     _check_outputs(args)
     examples = _examples(args.examples) if args.results else []
     for each in results:

@@ -11,6 +11,7 @@ from fairseq_ki.evaluation.comparisons import compare
 from fairseq_ki.evaluation.downstream import FILE as DOWNSTREAM
 from fairseq_ki.evaluation.downstream import Downstream
 from fairseq_ki.evaluation.figures import pictures
+from fairseq_ki.evaluation.joining import joined
 from fairseq_ki.evaluation.logs import read_log
 from fairseq_ki.evaluation.page import page, run_title
 from fairseq_ki.evaluation.picture import require_matplotlib
@@ -29,7 +30,11 @@ from fairseq_ki.evaluation.whole_files import write_bytes
 RESULTS = "results.json"
 
 
-def gather(paths: list[Path], compare_arms: list[tuple[str, str]] | None = None) -> list[Results]:
+def gather(
+    paths: list[Path],
+    compare_arms: list[tuple[str, str]] | None = None,
+    join: bool = False,
+) -> list[Results]:
     """What to report on: results.json files (or their folders), fine-tuning, and training logs.
 
     All logs together make one section, each a run named after its file, or after its folder
@@ -39,12 +44,13 @@ def gather(paths: list[Path], compare_arms: list[tuple[str, str]] | None = None)
     Args:
         paths: folders with a results.json or downstream.json, these files, or training logs.
         compare_arms: (inheriting, alone) names to compare, beside those of the recipes.
+        join: take results.json files of one experiment for its seeds (see joining.py).
 
     Raises:
-        ValueError: for a path that is none of these or is damaged, or an unknown name in
-            ``compare_arms``.
+        ValueError: for a path that is none of these or is damaged, an unknown name in
+            ``compare_arms``, or files of one experiment that do not belong together.
     """
-    found: list[Results] = []
+    files: list[tuple[str, Results]] = []
     logs: list[Path] = []
     tuned: list[Downstream] = []
     for path in paths:
@@ -60,7 +66,8 @@ def gather(paths: list[Path], compare_arms: list[tuple[str, str]] | None = None)
             check_claims(read)
         except ValueError as e:
             raise ValueError(f"{file}: {e}") from None
-        found.append(read)
+        files.append((str(file), read))
+    found = joined(files) if join else [read for _, read in files]
     if logs:
         found.append(from_logs(logs))
     if tuned:

@@ -14,11 +14,11 @@ Every table of the paper as it was measured here, with the paper's row under it 
 and for every claim whether it holds at the size that was run. Nothing on this page is written by
 hand: tables, verdicts and this page come out of
 
-    fairseq-ki report results/*.json --results RESULTS.md
+    fairseq-ki report results/*.json --join --results RESULTS.md
 
-where results/ has the results.json that each example wrote, whole. A claim *holds* if its rule (in
-the example's `recipe.yaml`) is true in every seed, *does not hold* if it is true in none, and is
-*undecided* else. The models are of a few million parameters and see a few million tokens, a
+where results/ has the results.json that each example wrote, whole, and several where seeds were run
+apart. A claim *holds* if its rule (in the example's `recipe.yaml`) is true in every seed, *does not
+hold* if it is true in none, and is *undecided* else. The models are of a few million parameters and see a few million tokens, a
 thousandth of the paper's smallest: a claim that does not hold here may hold there, and the other
 way round. Learning rates were chosen for the models alone and nothing by what inheriting gives."""
 

@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 import yaml
 
 from fairseq_ki.evaluation import results_file
+from fairseq_ki.evaluation.commands import difference
 from fairseq_ki.evaluation.downstream import FILE as DOWNSTREAM
 from fairseq_ki.evaluation.logs import ended, read_log
 from fairseq_ki.evaluation.report import RESULTS, write_html, write_markdown
@@ -125,8 +126,8 @@ def _do(job: Job, title: str, signature: str, redo_changed: bool) -> float:
     if started and started["signature"] != signature:
         if not redo_changed:
             _refuse(job, started)
-        difference = _difference(started["words"], job.words)
-        print(f"{title}: deleting the earlier run ({difference})")
+        changed = _difference(started["words"], job.words)
+        print(f"{title}: deleting the earlier run ({changed})")
         shutil.rmtree(job.folder)
         started = done = None
     if done:
@@ -164,22 +165,8 @@ def _trained_to_its_end(job: Job) -> bool:
 
 def _difference(old: list[str], new: list[str]) -> str:
     """What changed between two commands, or that it is not the command."""
-    gone = [w for w in _pairs(old) if w not in _pairs(new)]
-    come = [w for w in _pairs(new) if w not in _pairs(old)]
-    if not gone and not come:
-        return "same command, but its data or a run that it builds on changed"
-    return f"was: {' '.join(gone) or 'without'}; now: {' '.join(come) or 'without'}"
-
-
-def _pairs(words: list[str]) -> list[str]:
-    """Options with their values as one string each."""
-    joined: list[str] = []
-    for word in words:
-        if word.startswith("--") or not joined:
-            joined.append(word)
-        else:
-            joined[-1] += f" {word}"
-    return joined
+    same = "same command, but its data or a run that it builds on changed"
+    return difference(old, new) or same
 
 
 def _empty(recipe: Recipe, seeds: list[int]) -> Results:

@@ -7,6 +7,8 @@ from cases_training import shard, without_sentences
 from refusals import Case, files, flip, spoiled
 from world import CAPTURE
 
+from fairseq_ki.evaluation import results_file
+from fairseq_ki.evaluation.results import Results, Run
 from fairseq_ki.store.strict_json import canonical_sha256, pretty
 
 WRITE = f"fairseq-ki logits write {{data}} --teacher {{teacher}} --out o {CAPTURE}"
@@ -14,6 +16,7 @@ SAMPLED = WRITE.replace("topk --k 5", "sampled")
 AUDIT = "fairseq-ki logits audit {data} --teacher {teacher} --tokens-per-sample 32"
 EXPERIMENT = "fairseq-ki experiment r.yaml --out out"
 REPORT = "fairseq-ki report"
+JOIN = f"{REPORT} a.json b.json --join"
 FORECAST = "fairseq-ki forecast --student roberta_base --teacher 2x128"
 
 RUNS = "name: x\ndata: d\nruns:\n"
@@ -27,6 +30,28 @@ LOG = "\n".join(
     f'"lr": "0.1", "wall": "{u}"}}'
     for u in range(1, 5)
 )
+
+
+def two_results(**changes):
+    """a.json and b.json: the second with other values of these arguments."""
+
+    def prepare(_, folder):
+        for name, change in (("a", {}), ("b", changes)):
+            results_file.save(one_seed(**change), folder / f"{name}.json")
+
+    return prepare
+
+
+def one_seed(seed=1, lr=1, ppl=16.0):
+    """An experiment of one seed, whose teacher serves all seeds."""
+
+    def run(name, seed, ppl):
+        command = ["fairseq-train", "d", "--lr", str(lr), "--seed", str(seed)]
+        valid = {"updates": [10.0], "loss": [4.0], "ppl": [ppl]}
+        return Run(name, name, "", seed, "train", command, f"{name}/seed{seed}", 1.0, valid)
+
+    runs = [run("teacher", 1, ppl), run("self", seed, 16.0)]
+    return Results("x", "", "", "", [], "", 1, [seed], [], {}, {}, [10], runs=runs)
 
 
 def recipe(text: str | bytes, more: dict[str, str] | None = None):
@@ -168,6 +193,9 @@ REPORTS = [
     Case("report-over-source", f"{REPORT} x.log --markdown x.log", files({"x.log": LOG})),
     Case("report-over-output", f"{REPORT} x.log --out o --markdown o", files({"x.log": LOG})),
     Case("report-under-file", f"{REPORT} x.log --out x.log/y.html", files({"x.log": LOG})),
+    Case("report-join-seeds", JOIN, two_results()),
+    Case("report-join-command", JOIN, two_results(seed=2, lr=2)),
+    Case("report-join-served", JOIN, two_results(seed=2, ppl=17.0)),
     Case("forecast-model", f"{FORECAST} --student nosuch"),
     Case("forecast-heads", f"{FORECAST} --student 2x127x9x4"),
     Case("forecast-kind", f"{FORECAST} --task ki_lm"),

@@ -68,6 +68,12 @@ def made_results(seeds=(1, 2)) -> Results:
 
 
 @pytest.fixture
+def make_results():
+    """For tests that need several."""
+    return made_results
+
+
+@pytest.fixture
 def results() -> Results:
     return made_results()
 

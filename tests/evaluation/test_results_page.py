@@ -10,7 +10,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def test_results_md_comes_out_of_the_kept_results(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
     kept = sorted(map(str, Path("results").glob("*.json")))
-    assert main(["report", *kept, "--results", str(tmp_path / "page.md")]) == 0
+    assert main(["report", *kept, "--join", "--results", str(tmp_path / "page.md")]) == 0
     assert (tmp_path / "page.md").read_text() == (ROOT / "RESULTS.md").read_text()
 
 

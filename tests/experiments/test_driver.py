@@ -129,10 +129,10 @@ def test_dry_run(write_recipe, tmp_path, capsys):
     assert not (tmp_path / "out").exists()
 
 
-def test_differences_name_options():
-    old = ["fairseq-train", "--lr", "1e-3", "--fp16", "--seed", "1"]
-    new = ["fairseq-train", "--lr", "2e-3", "--seed", "1"]
-    assert driver._difference(old, new) == "was: --lr 1e-3 --fp16; now: --lr 2e-3"
+def test_a_run_may_have_changed_with_the_same_command():
+    words = ["fairseq-train", "--lr", "1e-3"]
+    assert driver._difference(words, words).startswith("same command, but its data")
+    assert driver._difference(words, words[:1]) == "was: --lr 1e-3; now: without"
 
 
 RECIPE = """\
