@@ -66,6 +66,8 @@ class Run:
         metrics: what an evaluation or another command measured, by name.
         fixed_seed: the recipe gives it this seed; it serves the other runs of every seed. None
             where that is not known, as in older files: there the only run of an arm does.
+        identity: SHA-256 of all that decides the result but the seed, wherever it is run; None in
+            older files.
     """
 
     name: str
@@ -84,6 +86,7 @@ class Run:
     teachers: list[Teacher] = field(default_factory=list)
     paper: PaperRun | None = None
     fixed_seed: bool | None = None
+    identity: str | None = None
 
     def __post_init__(self) -> None:
         _check_columns("valid", self.valid, needed=("updates", "loss"))

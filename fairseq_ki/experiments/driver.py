@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 import yaml
 
 from fairseq_ki.evaluation import results_file
-from fairseq_ki.evaluation.commands import difference
+from fairseq_ki.evaluation.command_difference import difference
 from fairseq_ki.evaluation.downstream import FILE as DOWNSTREAM
 from fairseq_ki.evaluation.logs import ended, read_log
 from fairseq_ki.evaluation.report import RESULTS, write_html, write_markdown
@@ -22,6 +22,7 @@ from fairseq_ki.evaluation.whole_files import read_note, write_json
 from fairseq_ki.experiments import corpus
 from fairseq_ki.experiments.measure import (
     check_measurable,
+    from_here,
     machine,
     measured,
     report_updates,
@@ -84,7 +85,8 @@ def run_experiment(
         title = f"[{number}/{len(jobs)}] {job.name}"
         seconds = _do(job, title, job.signature(corpus_hash), redo_changed)
         out.mkdir(parents=True, exist_ok=True)
-        results.runs.append(measured(job, results.runs, seconds, out))
+        identity = job.signature(corpus_hash, of_any_seed=True)
+        results.runs.append(measured(job, results.runs, seconds, out, identity))
         if (job.folder / DOWNSTREAM).is_file():
             results.downstream.append(results_file.load_downstream(job.folder / DOWNSTREAM))
         results.corpus = _corpora(jobs[:number], fingerprint)
@@ -175,7 +177,7 @@ def _empty(recipe: Recipe, seeds: list[int]) -> Results:
         title=recipe.title,
         about=recipe.about,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        command=["fairseq-ki", *sys.argv[1:]],
+        command=from_here(["fairseq-ki", *sys.argv[1:]]),
         scale=recipe.scale,
         shortened=recipe.shortened,
         seeds=seeds,

@@ -31,7 +31,7 @@ def from_here(command: list[str]) -> list[str]:
     return [word.replace(here, "") for word in words]
 
 
-def measured(job: Job, before: list[Run], seconds: float, out: Path) -> Run:
+def measured(job: Job, before: list[Run], seconds: float, out: Path, identity: str) -> Run:
     """The entry of results.json for a finished job; ``before`` has its teachers."""
     run = Run(
         name=job.spec.name,
@@ -44,6 +44,7 @@ def measured(job: Job, before: list[Run], seconds: float, out: Path) -> Run:
         wall_seconds=seconds,
         paper=job.spec.paper,
         fixed_seed=job.spec.seed is not None,
+        identity=identity,
     )
     if job.spec.kind == EVALUATE:
         run.metrics = _evaluated(job.log)

@@ -57,12 +57,20 @@ class Job:
         length = self.spec.options.get("max-update")
         return int(length) if length else None
 
-    def signature(self, corpus_hash: Callable[[str], str]) -> str:
-        """SHA-256 of all that decides the result: command, data, and the runs before it."""
+    def signature(self, corpus_hash: Callable[[str], str], of_any_seed: bool = False) -> str:
+        """SHA-256 of all that decides the result: command, data, and the runs before it.
+
+        Args:
+            corpus_hash: of a data-bin by its path.
+            of_any_seed: leave out seeds, but for those that the recipe fixes.
+        """
+        seed = str(self.spec.seed) if of_any_seed else self.words[-1]
         parts = {
-            "words": self.words,
+            "words": [*self.words[:-1], seed],
             "data": ":".join(map(corpus_hash, self.corpora)),
-            "needs": {name: job.signature(corpus_hash) for name, job in self.needs.items()},
+            "needs": {
+                name: job.signature(corpus_hash, of_any_seed) for name, job in self.needs.items()
+            },
         }
         return _hash(parts)
 

@@ -42,8 +42,8 @@ def two_results(**changes):
     return prepare
 
 
-def one_seed(seed=1, lr=1, ppl=16.0):
-    """An experiment of one seed, whose teacher serves all seeds."""
+def one_seed(seed=1, lr=1, ppl=16.0, sha="a", asked=()):
+    """An experiment of one seed, whose teacher serves all that were asked for."""
 
     def run(name, seed, ppl):
         command = ["fairseq-train", "d", "--lr", str(lr), "--seed", str(seed)]
@@ -51,7 +51,9 @@ def one_seed(seed=1, lr=1, ppl=16.0):
         return Run(name, name, "", seed, "train", command, f"{name}/seed{seed}", 1.0, valid)
 
     runs = [run("teacher", 1, ppl), run("self", seed, 16.0)]
-    return Results("x", "", "", "", [], "", 1, [seed], [], {}, {}, [10], runs=runs)
+    corpus = [{"path": "d", "sha256": sha}]
+    seeds = list(asked or [seed])
+    return Results("x", "", "", str(seed), [], "", 1, seeds, corpus, {}, {}, [10], runs=runs)
 
 
 def recipe(text: str | bytes, more: dict[str, str] | None = None):
@@ -194,7 +196,9 @@ REPORTS = [
     Case("report-over-output", f"{REPORT} x.log --out o --markdown o", files({"x.log": LOG})),
     Case("report-under-file", f"{REPORT} x.log --out x.log/y.html", files({"x.log": LOG})),
     Case("report-join-seeds", JOIN, two_results()),
+    Case("report-join-data", JOIN, two_results(seed=2, sha="b")),
     Case("report-join-command", JOIN, two_results(seed=2, lr=2)),
+    Case("report-join-unfinished", JOIN, two_results(seed=2, asked=(2, 3))),
     Case("report-join-served", JOIN, two_results(seed=2, ppl=17.0)),
     Case("forecast-model", f"{FORECAST} --student nosuch"),
     Case("forecast-heads", f"{FORECAST} --student 2x127x9x4"),

@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 
 from fairseq_ki.evaluation import results_file
+from fairseq_ki.evaluation.downstream import Downstream
 from fairseq_ki.evaluation.joining import joined
 from fairseq_ki.evaluation.report import gather
 from fairseq_ki.evaluation.summary import as_text
@@ -73,41 +74,85 @@ def test_versions_and_machines_of_all_are_named(apart):
     assert found.machine == {"cores": "2"}
 
 
-def test_the_places_may_differ_and_the_data_not(alone):
-    other = alone[0][1]
-    other.corpus = [{"path": "/elsewhere/bin", "sha256": "c0ffee" * 10}]
-    other.command = [word.replace("o", "p") if word == "o" else word for word in other.command]
-    for _, part in alone:
-        place = part.command[part.command.index("--out") + 1]
-        data = part.corpus[0]["path"]
+def test_the_places_may_differ_where_it_is_known_what_was_run(alone):
+    for number, (_, part) in enumerate(alone):
         for run in part.runs:
-            key = 12 * ("a" if place == "o" else "b")
-            teacher = f"{place}/teacher-{key}/seed{run.seed}/best.pt"
-            run.command[3:4] = [data, "--save-dir", f"{place}/{run.folder}", "--teacher", teacher]
-    (found,) = joined(alone)
-    assert [each["path"] for each in found.corpus] == ["/elsewhere/bin"]
-
-    other.corpus[0]["sha256"] = "decade" * 10
+            run.command += ["--save-dir", f"/home/{number}/{run.folder}"]
     with pytest.raises(
-        ValueError, match=r"^1\.json, 2\.json and 3\.json: .* was: .*c0ffee.*decade"
+        ValueError, match=r"1\.json but .*was: --save-dir /home/2/.*now: .*/home/1/"
     ):
+        joined(alone)
+    for run in (run for _, part in alone for run in part.runs):
+        run.identity = f"of {run.name}"
+    assert joined(alone)[0].seeds == [1, 2, 3]
+    alone[1][1].arm("ki")[0].identity = "other"
+    with pytest.raises(ValueError, match=r"^2\.json: expected ki as in 1\.json"):
         joined(alone)
 
 
 def test_other_settings_are_refused(apart):
     apart[1][1].arm("ki")[0].command.append("--fp16")
-    with pytest.raises(ValueError, match=r"one command of ki, .*; was: without; now: --fp16"):
+    with pytest.raises(ValueError, match=r"expected ki .* another: was: without; now: --fp16"):
+        joined(apart)
+
+
+def test_other_data_is_refused(apart):
+    apart[1][1].corpus[0]["sha256"] = "decade" * 10
+    with pytest.raises(ValueError, match=r"^2\.json: expected the data of 1.*c0ffee.*, decade"):
         joined(apart)
 
 
 def test_other_teachers_are_refused(apart):
     apart[1][1].arm("teacher")[0].valid["ppl"] = [5.0, 4.0, 3.0, 2.5]
-    with pytest.raises(ValueError, match=r"PPL of teacher .* \[256\.0\] and \[2\.5\]"):
+    with pytest.raises(
+        ValueError, match=r"2\.json: expected teacher.*ppl .*256\.0\], found .*2\.5"
+    ):
+        joined(apart)
+    apart[1][1].arm("teacher")[0].seed = 5
+    with pytest.raises(ValueError, match=r"seed 1, found 5"):
         joined(apart)
 
 
+def test_what_serves_all_seeds_may_be_a_command(apart):
+    for _, part in apart:
+        (teacher,) = part.arm("teacher")
+        teacher.valid, teacher.metrics = {}, {"f1": float("nan"), "overlap": 5.0}
+    assert len(joined(apart)[0].arm("teacher")) == 1
+    apart[0][1].arm("teacher")[0].metrics["overlap"] = 6.0
+    with pytest.raises(ValueError, match=r"overlap 5\.0, found 6\.0"):
+        joined(apart)
+
+
+def test_unfinished_files_and_other_recipes_are_refused(apart):
+    apart[0][1].seeds = [3, 4]
+    with pytest.raises(
+        ValueError, match=r"3\.json: expected self with seeds \[3, 4\], found \[3\]"
+    ):
+        joined(apart)
+    apart[0][1].seeds = [3]
+    apart[1][1].runs = [run for run in apart[1][1].runs if run.name == "teacher"]
+    with pytest.raises(ValueError, match=r"2\.json: expected self .*, found none: unfinished"):
+        joined(apart)
+
+
+def test_what_was_tried_with_a_run_that_serves_all_seeds_counts_once(apart):
+    for file, part in apart:
+        part.downstream = [
+            tried("teacher", "../shared/teacher-0a/seed1", f"hash in {file}"),
+            tried("ki", f"{part.name}/ki/seed{part.seeds[0]}", file),
+        ]
+        part.arm("teacher")[0].folder = "/there/shared/teacher-0a/seed1"
+    (found,) = joined(apart)
+    hashes = [each.checkpoint["sha256"] for each in found.downstream]
+    assert hashes == ["hash in 1.json", "1.json", "2.json", "3.json"]
+
+
+def tried(label, folder, sha):
+    return Downstream(label, "", {"path": f"{folder}/checkpoint_last.pt", "sha256": sha}, {}, {})
+
+
 def test_a_seed_in_two_files_is_refused(apart):
-    with pytest.raises(ValueError, match=r"found \[2\] in both"):
+    with pytest.raises(ValueError, match=r"^2\.json: expected other seeds .*, found \[2\]"):
         joined([*apart, apart[1]])
 
 

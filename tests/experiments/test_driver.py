@@ -9,6 +9,7 @@ import threading
 import pytest
 
 from fairseq_ki.cli import experiment as cli
+from fairseq_ki.cli.main import main
 from fairseq_ki.evaluation import results_file
 from fairseq_ki.experiments import driver, process
 from fairseq_ki.experiments.recipe import load
@@ -215,6 +216,20 @@ def test_missing_data_is_named_before_anything_runs(read_recipe, tmp_path):
     with pytest.raises(ValueError, match="nowhere: expected a data-bin"):
         driver.run_experiment(recipe, tmp_path / "out", [1])
     assert not (tmp_path / "out").exists()
+
+
+def test_seeds_run_in_two_places_are_joined(write_recipe, tmp_path, capsys):
+    recipe = str(write_recipe())
+    for place, seed in (("here", 1), ("there", 2)):
+        assert run(recipe, tmp_path / place, seeds=(seed,)) == 0
+    files = [str(tmp_path / place / "results.json") for place in ("here", "there")]
+    assert main(["report", *files, "--join", "--markdown", str(tmp_path / "both.md")]) == 0
+    assert "seeds: 1, 2" in (tmp_path / "both.md").read_text()
+
+    write_recipe(second="three")
+    assert run(recipe, tmp_path / "elsewhere", seeds=(3,)) == 0
+    assert main(["report", *files, str(tmp_path / "elsewhere"), "--join"]) == 2
+    assert "expected second as in " in capsys.readouterr().err
 
 
 MEASURED = """\

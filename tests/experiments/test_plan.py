@@ -95,6 +95,22 @@ def test_signature_follows_what_decides_the_result(recipe, tmp_path):
     assert student["probe"] != base["probe"]
 
 
+def test_signature_of_any_seed(recipe, tmp_path):
+    def signatures(jobs, **how):
+        return {job.spec.name: job.signature(lambda _: "d", **how) for job in jobs if job.seed != 1}
+
+    two = plan(recipe, tmp_path / "a", [2])
+    three = plan(recipe, tmp_path / "b", [3])
+    assert signatures(two)["ki"] != signatures(three)["ki"]
+    same = signatures(two, of_any_seed=True)
+    assert same == signatures(three, of_any_seed=True)
+    assert len(set(same.values())) == 3
+
+    (tmp_path / "recipe.yaml").write_text(RECIPE.replace("seed: 7", "seed: 8"))
+    other = signatures(plan(load(tmp_path / "recipe.yaml"), tmp_path, [2]), of_any_seed=True)
+    assert all(other[name] != same[name] for name in same)  # a seed of its own counts
+
+
 def test_fingerprint_of_data(data_bin, tmp_path):
     first = fingerprint(str(data_bin))
     assert len(first["sha256"]) == 64

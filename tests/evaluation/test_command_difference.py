@@ -1,6 +1,6 @@
 """What two commands differ in."""
 
-from fairseq_ki.evaluation.commands import difference
+from fairseq_ki.evaluation.command_difference import difference
 
 
 def test_differences_name_options_with_their_values():
