@@ -2,8 +2,8 @@
 
 import math
 import shlex
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from fairseq_ki.evaluation import results_file
 from fairseq_ki.evaluation.claims import check_claims
@@ -123,13 +123,13 @@ def from_logs(paths: list[Path]) -> Results:
         raise ValueError(f"expected logs with different names or folders, found {names}")
     longest = max(runs, key=lambda r: r.updates)
     points = evenly(longest.valid.get("updates", []))
-    return _bare("training logs", report_updates=points, runs=runs)
+    return replace(_no_recipe("training logs"), report_updates=points, runs=runs)
 
 
 def from_downstream(found: list[Downstream]) -> Results:
     """One experiment out of what fine-tuning left; its runs are the commands."""
-    return _bare(
-        "downstream",
+    return replace(
+        _no_recipe("downstream"),
         title="Downstream tasks",
         created=max(each.created for each in found),
         versions=found[0].versions,
@@ -143,12 +143,22 @@ def from_downstream(found: list[Downstream]) -> Results:
     )
 
 
-def _bare(name: str, **known: Any) -> Results:
-    """What was not an experiment of a recipe: empty but for what is known."""
-    unknown: dict[str, Any] = dict.fromkeys(("title", "about", "created", "scale"), "")
-    unknown |= {"command": [], "seeds": [], "corpus": [], "report_updates": []}
-    unknown |= {"shortened": 1, "versions": {}, "machine": {}}
-    return Results(name=name, **{**unknown, **known})
+def _no_recipe(name: str) -> Results:
+    """What was not an experiment of a recipe, before anything is known of it."""
+    return Results(
+        name=name,
+        title="",
+        about="",
+        created="",
+        command=[],
+        scale="",
+        shortened=1,
+        seeds=[],
+        corpus=[],
+        versions={},
+        machine={},
+        report_updates=[],
+    )
 
 
 def evenly(updates: list[float], most: int = 6) -> list[int]:
