@@ -38,8 +38,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--join",
         action="store_true",
-        help="take several results.json of one example for its seeds, run apart: on other "
-        "machines, or another day",
+        help="report several results.json of one example, each with other seeds (run on another "
+        "machine, or another day), as one experiment",
     )
     parser.add_argument(
         "--compare",

@@ -108,6 +108,7 @@ def _check_command(first_file: str, first: Run, file: str, run: Run) -> None:
 
 
 def _of_any_seed(command: list[str]) -> list[str]:
+    """Without its seed, as an option and in the names of folders."""
     words = [_SEED_FOLDER.sub("seed", word) for word in command]
     return ["" if before == "--seed" else word for before, word in zip(["", *words], words)]
 

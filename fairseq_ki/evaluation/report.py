@@ -44,7 +44,7 @@ def gather(
     Args:
         paths: folders with a results.json or downstream.json, these files, or training logs.
         compare_arms: (inheriting, alone) names to compare, beside those of the recipes.
-        join: take results.json files of one experiment for its seeds (see joining.py).
+        join: make results.json files of one experiment, with other seeds each, one of all seeds.
 
     Raises:
         ValueError: for a path that is none of these or is damaged, an unknown name in
