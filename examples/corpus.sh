@@ -3,6 +3,7 @@
 #
 #   docs_data_bin DIR        corpus/, spm/, encoded/ and data-bin/ in DIR, out of the English
 #                            documentation that is installed with Python and its packages
+#   check_domains            refuses a DOMAINS that has no text
 #   corpora_folder NAME...   prints the folder in which data_bins makes the data-bins named NAME
 #   data_bins NAME...        makes them: a domain (wb, bio, cs, ...), K of N parts of one
 #                            (wb-1of16: every 16th document, from the first), or all (every domain)
@@ -19,6 +20,14 @@ step() { # step NAME FILE COMMAND...: run COMMAND unless FILE, its last product,
     else
         echo "== $name"
         "$@"
+    fi
+}
+
+check_domains() { # refuses what DOMAINS names, if it has no text
+    if [ -n "${DOMAINS:-}" ] && ! compgen -G "$DOMAINS/pretrain/*.train.txt.xz" >/dev/null; then
+        echo "expected DOMAINS to be a folder with pretrain/NAME.train.txt.xz and" \
+            "pretrain/NAME.valid.txt.xz, found $DOMAINS without" >&2
+        exit 2
     fi
 }
 

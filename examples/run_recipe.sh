@@ -39,6 +39,7 @@ run_recipe() {
         exit 2
     else
         if [ "$scale" = gpu ] && [ -n "${DOMAINS:-}" ]; then set -- all; fi
+        check_domains
         data="$(corpora_folder "$@")/$1"
         if [ -z "${DRY_RUN:-}" ]; then making=1; fi
     fi

@@ -16,11 +16,28 @@ if [ $# -gt 0 ] || [ -n "${DRY_RUN:-}" ]; then
     exit 2
 fi
 cd "$(dirname "$0")/../.."
+SHORTEN="${SHORTEN:-1}"
+case "$SHORTEN" in
+    [1-9] | [1-7][0-9] | 80) ;; # leaves a warm-up of at least one update
+    *) echo "expected SHORTEN to be a whole number from 1 to 80, found $SHORTEN" >&2 && exit 2 ;;
+esac
+if [ -n "${TRAIN:-}${VALID:-}" ]; then
+    for file in "${TRAIN:-}" "${VALID:-}"; do
+        if [ ! -r "$file" ]; then
+            echo "expected files of text in TRAIN and VALID, both or none," \
+                "found TRAIN=${TRAIN:-} VALID=${VALID:-}" >&2
+            exit 2
+        fi
+    done
+fi
+if [ -n "${MODEL:-}" ] && [ ! -e "$MODEL/config.json" ]; then
+    echo "expected MODEL to be a directory with config.json and model.safetensors, found $MODEL" >&2
+    exit 2
+fi
 [ -n "${PY:-}" ] || source examples/venv.sh
 source examples/corpus.sh
 
 OUT="${OUT:-runs/huggingface}"
-SHORTEN="${SHORTEN:-1}"
 ARCH="${ARCH:-roberta_micro_4x192}"
 KI=("$PY" -m fairseq_ki.cli.main)
 updates=$((800 / SHORTEN))

@@ -10,6 +10,12 @@
 #                                               in it where it is set)
 # Arguments go to `fairseq-ki experiment`.
 set -euo pipefail
+if [ -n "${SCALE:-}${DATA:-}${DOMAINS:-}" ]; then
+    echo "expected no SCALE, DATA or DOMAINS, found" \
+        "${SCALE:+SCALE=$SCALE }${DATA:+DATA=$DATA }${DOMAINS:+DOMAINS=$DOMAINS};" \
+        "examples/base_to_large/run.sh is the same experiment and takes them" >&2
+    exit 2
+fi
 cd "$(dirname "$0")/../.."
 source examples/venv.sh
 source examples/corpus.sh

@@ -22,15 +22,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         help="folder of the runs that several experiments use (default: shared, beside --out)",
     )
-    parser.add_argument("--seeds", type=int, nargs="+", help="default: those of the recipe")
+    parser.add_argument(
+        "--seeds",
+        type=_seed,
+        nargs="+",
+        metavar="SEED",
+        help="one run of every arm for each (SEEDS); default: those of the recipe",
+    )
     parser.add_argument("--scale", default="", help="one of the scales that the recipe has")
     parser.add_argument("--data", help="another data-bin than the recipe's")
     parser.add_argument(
         "--shorten",
-        type=float,
+        type=_factor,
         default=1.0,
         metavar="FACTOR",
-        help="divide every number of updates by this, to see that the commands work",
+        help="divide every number of updates by this, to see that the commands work (SHORTEN)",
     )
     parser.add_argument(
         "--dry-run", action="store_true", help="print every command and run nothing"
@@ -40,6 +46,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="delete and repeat finished runs whose command, data or teacher has changed",
     )
+
+
+def _seed(text: str) -> int:
+    if not (text.isascii() and text.isdigit()):
+        raise argparse.ArgumentTypeError(
+            f"expected whole numbers of at least 0 with spaces between, found {text!r}"
+        )
+    return int(text)
+
+
+def _factor(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"expected a number of at least 1, found {text!r}"
+        ) from None
 
 
 def run(args: argparse.Namespace) -> int:

@@ -82,6 +82,8 @@ def _table(found: list[Downstream], method: str | None, paper: Paper) -> Table:
         means = [fmean(model.values()) for model in paper.values()]
         cells += [f"{m:.1f}" if all_of_it else UNKNOWN for m, all_of_it in zip(means, whole)]
         table.rows.append(["average of GLUE, dev", *cells])
+        if any(whole):
+            table.note += " The paper's averages are those of the tasks as it prints them."
     return table
 
 

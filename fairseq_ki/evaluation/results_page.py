@@ -19,9 +19,9 @@ hand: tables, verdicts and this page come out of
 where results/ has the results.json that each example wrote, whole, and several where seeds were run
 apart. A claim *holds* if its rule (in the example's `recipe.yaml`) is true in every seed, *does not
 hold* if it is true in none, and is *undecided* else. The models are of a few million parameters and
-see a few million tokens, a thousandth of the paper's smallest: a claim that does not hold here may
-hold there, and the other way round. Learning rates were chosen for the models alone and nothing by
-what inheriting gives."""
+see a few million tokens, where the paper's MEDIUM is of 74 million and sees 131 billion: a claim
+that does not hold here may hold there, and the other way round. Learning rates were chosen for the
+models alone and nothing by what inheriting gives."""
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Carry a recipe out: run what is not done, resume what was interrupted, write results.json."""
 
 import functools
+import os
 import shlex
 import shutil
 import sys
@@ -74,6 +75,9 @@ def run_experiment(
     def corpus_hash(data: str) -> str:
         return fingerprint(data)["sha256"]
 
+    for data in dict.fromkeys(data for job in jobs for data in job.corpora):
+        if not _made_by(jobs, data):  # what is missing is said before hours go into other runs
+            fingerprint(data)
     print(f"{recipe.name}: {len(jobs)} runs, seeds {', '.join(map(str, seeds))}, in {out}")
     if not redo_changed:  # before anything is run or written
         for job in jobs:
@@ -104,6 +108,12 @@ def run_experiment(
     except ImportError as e:
         print(f"no report was written: {e}", file=sys.stderr)
     return results
+
+
+def _made_by(jobs: list[Job], data: str) -> bool:
+    """Whether a run makes this data, so that it need not be there before."""
+    shards = map(Path, data.split(os.pathsep))
+    return any(shard.is_relative_to(job.folder) for shard in shards for job in jobs)
 
 
 def _started(job: Job) -> dict[str, Any] | None:

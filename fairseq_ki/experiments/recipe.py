@@ -32,6 +32,7 @@ in. ``for`` writes one entry for many values: see experiments/repetition.py. doc
 all keys of a run.
 """
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -101,7 +102,7 @@ def load(path: Path, scale: str = "", shorten: float = 1.0, data: str | None = N
     Raises:
         YamlFileError: naming the file, the line, what was expected and what was found.
     """
-    if not shorten >= 1:
+    if not 1 <= shorten < math.inf:
         raise ValueError(f"--shorten: expected a number of at least 1, found {shorten:g}")
     source = RecipeFile(path)
     top = source.mapping(source.data, _RECIPE, (), ("name", "data", "runs"))

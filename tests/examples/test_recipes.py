@@ -137,7 +137,13 @@ DOCS = "preprocess/docs_corpus.py"
 DRIVER = "-m fairseq_ki.cli.main experiment examples/"
 
 
-def test_the_variables_of_run_sh(start):
+def text_in(folder, *domains):
+    (folder / "pretrain").mkdir(parents=True)
+    for name in domains:
+        (folder / "pretrain" / f"{name}.train.txt.xz").touch()
+
+
+def test_the_variables_of_run_sh(start, tmp_path):
     assert start("schedules", DRY_RUN="1", SEEDS="1 2", SHORTEN="40") == [
         f"{DRIVER}schedules/recipe.yaml --out runs/schedules_short40 --shared "
         "runs/shared --data runs/corpora/docs/wb --shorten 40 --seeds 1 2 --dry-run"
@@ -152,6 +158,8 @@ def test_the_variables_of_run_sh(start):
         f"{DRIVER}generations/recipe.yaml --out o --shared s --data bins/wb --shorten 1 "
         "--scale paper --dry-run"
     ]
+    text_in(tmp_path / "there", "wb")
+    text_in(tmp_path / "elsewhere", "wb")
     (line,) = start("base_to_large", DRY_RUN="1", SCALE="gpu", DOMAINS="there")
     (other,) = start("base_to_large", DRY_RUN="1", SCALE="gpu", DOMAINS="elsewhere")
     assert re.search(r"--data runs/corpora/domains-\d+/all ", line)
@@ -183,11 +191,28 @@ def test_what_is_asked_for_is_checked_before_data_are_made(start, tmp_path):
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.parametrize(
+    ("example", "variables", "said"),
+    [
+        ("topk", {"DOMAINS": "nowhere"}, "expected DOMAINS to be a folder with pretrain/"),
+        ("topk", {"DOMAINS": "nowhere", "DRY_RUN": "1"}, "expected DOMAINS to be a folder with"),
+        ("quickstart", {"SCALE": "paper"}, "expected no SCALE, DATA or DOMAINS, found SCALE=paper"),
+        ("huggingface", {"SHORTEN": "0"}, "expected SHORTEN to be a whole number from 1 to 80"),
+        ("huggingface", {"SHORTEN": "2.5"}, "expected SHORTEN to be a whole number from 1 to 80"),
+        ("huggingface", {"SHORTEN": "81"}, "expected SHORTEN to be a whole number from 1 to 80"),
+        ("huggingface", {"TRAIN": "examples/base.yaml"}, "expected files of text in TRAIN and"),
+        ("huggingface", {"MODEL": "nowhere"}, "expected MODEL to be a directory with config.json"),
+    ],
+)
+def test_variables_are_refused_before_anything_is_made(start, tmp_path, example, variables, said):
+    (line,) = start(example, **variables)
+    assert line.startswith(said)
+    assert {p.name for p in tmp_path.iterdir()} == {"examples"}
+
+
 def test_the_data_bins_that_run_sh_makes(start, tmp_path):
-    (tmp_path / "there" / "pretrain").mkdir(parents=True)
+    text_in(tmp_path / "there", "wb", "cs")
     (tmp_path / "there" / "downstream" / "sst2").mkdir(parents=True)
-    for name in ("wb", "cs"):
-        (tmp_path / "there" / "pretrain" / f"{name}.train.txt.xz").touch()
     # nothing is made, so what two data-bins need is asked for twice
     lines = dict.fromkeys(start("topk", DOMAINS="there"))
     (folder,) = (path.relative_to(tmp_path) for path in tmp_path.glob("runs/corpora/domains-*"))

@@ -218,6 +218,30 @@ def test_missing_data_is_named_before_anything_runs(read_recipe, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+MAKES_AND_READS = """\
+name: made
+data: nowhere
+runs:
+  first:
+    kind: command
+    command: [sh, -c, 'mkdir "$0/bin" && touch "$0/bin/dict.txt" "$0/bin/train.bin"', "{{folder}}"]
+  second: {{kind: command, needs: [first], data: "{data}", command: [ls, "{{data}}"]}}
+"""
+
+
+def test_data_of_a_later_run_is_missed_before_the_first(read_recipe, tmp_path):
+    recipe = read_recipe(MAKES_AND_READS.format(data="{corpora}/absent"))
+    with pytest.raises(ValueError, match="absent: expected a data-bin"):
+        driver.run_experiment(recipe, tmp_path / "out", [1])
+    assert not (tmp_path / "out").exists()
+
+
+def test_data_that_a_run_makes_need_not_be_there_before(read_recipe, tmp_path):
+    recipe = read_recipe(MAKES_AND_READS.format(data="{runs.first}/bin"))
+    driver.run_experiment(recipe, tmp_path / "out", [1])
+    assert "dict.txt" in (tmp_path / "out" / "second" / "seed1" / "train.log").read_text()
+
+
 def test_seeds_run_in_two_places_are_joined(write_recipe, tmp_path, capsys):
     recipe = str(write_recipe())
     for place, seed in (("here", 1), ("there", 2)):
