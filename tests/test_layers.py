@@ -51,7 +51,7 @@ ALLOWED = {
     # store: what a capture has cost
     "experiments": {"compat", "checked_yaml", "evaluation", "store"},
     # experiments: commands with their noise in log files, resumable
-    "downstream": {"compat", "evaluation", "experiments"},
+    "downstream": {"compat", "evaluation", "experiments", "lineage"},
 }
 FREE_OF_FAIRSEQ = {"objective", "store"}
 HEAVY = {"transformers", "matplotlib", "pandas", "sklearn", "scipy", "safetensors", "tokenizers"}

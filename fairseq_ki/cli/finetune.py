@@ -2,6 +2,7 @@
 
 import argparse
 import math
+import os
 import sys
 from pathlib import Path
 
@@ -30,6 +31,7 @@ _OF_TRAINING = (
     "fp16",
     "keep_checkpoints",
 )
+_NOT_IN_PATHS = (os.pathsep, "${")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -121,6 +123,11 @@ def run(args: argparse.Namespace) -> int:
 def _run(args: argparse.Namespace) -> int:
     request = _request(args)
     pretrained = read_pretrained(args.checkpoint, args.data_bin, args.spm)
+    if args.probe is not None and pretrained.fine_tuned:
+        raise ValueError(
+            f"--probe {args.probe}: expected a pre-trained checkpoint, found {args.checkpoint}, "
+            "which was fine-tuned; probe the one that it came from"
+        )
     if args.dry_run:
         driver.print_commands(request, pretrained)
         return 0
@@ -151,7 +158,16 @@ def _request(args: argparse.Namespace) -> Request:
     for size in args.batch_size or []:
         if size < 1:
             raise ValueError(f"--batch-size: expected at least 1, found {size}")
+    for seed in args.seeds or []:
+        if seed < 0:
+            raise ValueError(f"--seeds: expected numbers of at least 0, found {seed}")
     tasks, others = _tasks(args)
+    for place in (args.out, *(args.out / task.name for task, folder in tasks if folder)):
+        if args.probe is None and any(sign in str(place) for sign in _NOT_IN_PATHS):
+            raise ValueError(
+                f"{place}: expected a path without {' and '.join(_NOT_IN_PATHS)}, which fairseq "
+                "reads as more than a name; choose another --out, or rename the task's folder"
+            )
     update_freq = args.update_freq or 1
     grid = MICRO_GRID if args.grid == "micro" else None
     request = Request(
@@ -169,7 +185,7 @@ def _request(args: argparse.Namespace) -> Request:
         keep_checkpoints=args.keep_checkpoints,
         redo_changed=args.redo_changed,
     )
-    for task, _ in tasks:
+    for task, _ in (found for found in tasks if found[1] is not None):
         for setting, _ in request.runs(task):
             if setting.batch_size % update_freq:
                 raise ValueError(

@@ -12,12 +12,12 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
-from fairseq_ki.downstream.preparing import Prepared, prepare
+from fairseq_ki.downstream.preparing import Prepared, planned, prepare
 from fairseq_ki.downstream.pretrained import Pretrained
 from fairseq_ki.downstream.probing import check_probed
 from fairseq_ki.downstream.reading import TaskData, read_task
 from fairseq_ki.downstream.request import Request
-from fairseq_ki.downstream.runs import TrainingRun, probed, trained
+from fairseq_ki.downstream.runs import TrainingRun, changed, probed, trained
 from fairseq_ki.evaluation import results_file
 from fairseq_ki.evaluation.downstream import (
     FILE,
@@ -47,7 +47,7 @@ def print_commands(request: Request, pretrained: Pretrained) -> None:
         if request.probe:
             print(f"# {task.title}: a linear probe, in this process; no command is run")
             continue
-        prepared = _prepared(request, pretrained, read[task.name])
+        prepared = prepare(_planned(request, pretrained, read[task.name]), pretrained)
         for setting, seed in request.runs(task):
             run = TrainingRun(request, pretrained, prepared, setting, seed)
             print(f"# {task.title}, {setting.name}, seed {seed}")
@@ -62,11 +62,14 @@ def run(request: Request, pretrained: Pretrained) -> Downstream:
         RunError: if a training fails.
     """
     # all data is read before anything is written or trained: a bad line is not found tomorrow
-    read = _read(request)
-    found = _begun(request, pretrained)
-    ready = [_prepared(request, pretrained, data) for data in read.values()]
+    plans = [_planned(request, pretrained, data) for data in _read(request).values()]
+    earlier = _earlier(request, pretrained)
+    repeated = {plan.data.task.name for plan in plans if changed(request, pretrained, plan)}
+    found = _begun(request, pretrained, earlier, repeated)
+    ready = [prepare(plan, pretrained) for plan in plans]
     for prepared in ready:
         _tell(prepared)
+    request.out.mkdir(parents=True, exist_ok=True)
     results_file.save(found, request.out / FILE)
     for prepared in ready:
         task = prepared.data.task
@@ -83,10 +86,30 @@ def run(request: Request, pretrained: Pretrained) -> Downstream:
     return found
 
 
-def _begun(request: Request, pretrained: Pretrained) -> Downstream:
-    """downstream.json as far as it goes: other tasks and methods of this checkpoint are kept."""
+def _earlier(request: Request, pretrained: Pretrained) -> Downstream | None:
+    """downstream.json of this checkpoint, if there is one."""
     file = request.out / FILE
-    request.out.mkdir(parents=True, exist_ok=True)
+    if not file.is_file():
+        return None
+    earlier = results_file.load_downstream(file)
+    if earlier.checkpoint["sha256"] == pretrained.sha256:
+        return earlier
+    if request.redo_changed:
+        return None
+    raise ValueError(
+        f"{request.out}: expected results of {pretrained.path}, found those of another "
+        f"checkpoint ({earlier.checkpoint['path']}, or its earlier state). Repeat them "
+        "with --redo-changed, or choose another --out"
+    )
+
+
+def _begun(
+    request: Request, pretrained: Pretrained, earlier: Downstream | None, repeated: set[str]
+) -> Downstream:
+    """downstream.json to begin with: other tasks and methods of an earlier one are kept.
+
+    Of ``repeated`` tasks what was measured by this method is not: their runs are to be deleted.
+    """
     begun = Downstream(
         label=request.label,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -99,16 +122,14 @@ def _begun(request: Request, pretrained: Pretrained) -> Downstream:
         versions=versions(),
         machine=machine(),
     )
-    if file.is_file():
-        earlier = results_file.load_downstream(file)
-        if earlier.checkpoint["sha256"] == pretrained.sha256:
-            begun.tasks, begun.not_run = earlier.tasks, earlier.not_run
-        elif not request.redo_changed:
-            raise ValueError(
-                f"{request.out}: expected results of {pretrained.path}, found those of another "
-                f"checkpoint ({earlier.checkpoint['path']}, or its earlier state). Repeat them "
-                "with --redo-changed, or choose another --out"
-            )
+    if earlier is not None:
+        begun.not_run = earlier.not_run
+        begun.tasks = [
+            task
+            for task in earlier.tasks
+            if task.method != request.method or task.task not in repeated
+        ]
+    begun.summary = summary(begun.tasks)
     done = {task.task for task in begun.tasks}
     asked = {task.name for task, _ in request.tasks}
     begun.not_run = [entry for entry in begun.not_run if entry.task not in asked | done]
@@ -129,9 +150,9 @@ def _read(request: Request) -> dict[str, TaskData]:
     return read
 
 
-def _prepared(request: Request, pretrained: Pretrained, data: TaskData) -> Prepared:
+def _planned(request: Request, pretrained: Pretrained, data: TaskData) -> Prepared:
     folder = request.out / data.task.name / "data"
-    return prepare(data, pretrained, folder, request.max_train)
+    return planned(data, pretrained, folder, request.max_train)
 
 
 def _tell(prepared: Prepared) -> None:

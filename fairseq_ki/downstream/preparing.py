@@ -14,7 +14,7 @@ import json
 import os
 import random
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -38,7 +38,7 @@ class Prepared:
     Attributes:
         rows: by split, those that are in the data, in their order.
         in_train: for each row of a split, whether the whole train file has the same text.
-        truncated: how many rows of a split were too long.
+        truncated: how many rows of a split were too long; empty before they are written.
         scale: (lowest, highest) label of train for regression, which 0 and 1 stand for.
         train_of: rows of the train file, of which ``rows["train"]`` may be a part.
         signature: of everything that decides the content.
@@ -64,10 +64,10 @@ def fairseq_split(split: str) -> str:
     return split.replace(DEV, "valid")
 
 
-def prepare(
+def planned(
     data: TaskData, pretrained: Pretrained, folder: Path, max_train: int | None
 ) -> Prepared:
-    """Binarise a task into ``folder``, unless that is done already.
+    """A task as :func:`prepare` will binarise it into ``folder``; nothing is written.
 
     Args:
         max_train: train on so many rows, drawn with a fixed seed.
@@ -75,12 +75,13 @@ def prepare(
     rows = dict(data.rows)
     if max_train is not None:
         rows[TRAIN] = subset(rows[TRAIN], max_train)
+    part = len(rows[TRAIN]) < len(data.rows[TRAIN])
     parts = {
         "files": data.hashes,
         "spm": hashlib.sha256(pretrained.spm.serialized_model_proto()).hexdigest(),
         "dict": hashlib.sha256(pretrained.dict_path.read_bytes()).hexdigest(),
         "positions": pretrained.positions,
-        "train_lines": [row.line for row in rows[TRAIN]] if max_train is not None else "all",
+        "train_lines": [row.line for row in rows[TRAIN]] if part else "all",
         "regression": data.task.regression,
     }
     signature = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
@@ -88,25 +89,29 @@ def prepare(
     if data.task.regression:
         numbers = [float(row.label) for row in data.rows[TRAIN]]
         scale = (min(numbers), max(numbers))
+    in_train = {split: data.in_train(split) for split in rows if split != TRAIN}
+    return Prepared(data, folder, rows, in_train, {}, scale, len(data.rows[TRAIN]), signature)
+
+
+def prepare(prepared: Prepared, pretrained: Pretrained) -> Prepared:
+    """Binarise what is planned, unless that is done already."""
+    data, folder, rows = prepared.data, prepared.folder, prepared.rows
     record = read_note(folder / PREPARED, {"signature": str, "truncated": dict})
-    if record is None or record["signature"] != signature:
+    if record is None or record["signature"] != prepared.signature:
         record = {
-            "signature": signature,
+            "signature": prepared.signature,
             "task": data.task.name,
             "labels": data.labels,
-            "scale": scale,
+            "scale": prepared.scale,
             "files": {s: {"name": f.name, "sha256": data.hashes[s]} for s, f in data.files.items()},
             "rows": {split: len(its_rows) for split, its_rows in rows.items()},
-            "train_rows_of": len(data.rows[TRAIN]),
-            "subset_seed": SUBSET_SEED if max_train is not None else None,
+            "train_rows_of": prepared.train_of,
+            "subset_seed": SUBSET_SEED if len(rows[TRAIN]) < prepared.train_of else None,
             "left_out": data.left_out,
             "positions": pretrained.positions,
         }
-        record["truncated"] = _write(folder, rows, data.labels, scale, pretrained, record)
-    in_train = {split: data.in_train(split) for split in rows if split != TRAIN}
-    return Prepared(
-        data, folder, rows, in_train, record["truncated"], scale, len(data.rows[TRAIN]), signature
-    )
+        record["truncated"] = _write(folder, rows, data.labels, prepared.scale, pretrained, record)
+    return replace(prepared, truncated=record["truncated"])
 
 
 def subset(rows: list[Row], size: int) -> list[Row]:

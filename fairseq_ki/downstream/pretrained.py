@@ -13,6 +13,7 @@ from fairseq.models.roberta import RobertaModel
 from sentencepiece import SentencePieceProcessor
 
 from fairseq_ki.compat import load_checkpoint
+from fairseq_ki.lineage.files import recorded_lineage, recorded_state
 
 MASK = "<mask>"
 _EMBEDDING = "sentence_encoder.embed_tokens.weight"
@@ -29,6 +30,7 @@ class Pretrained:
         positions: longest input in tokens, special tokens included.
         dictionary: without ``<mask>``, which tasks append.
         updates: how long it was trained.
+        fine_tuned: on a task of labelled texts, with a head for it.
     """
 
     path: Path
@@ -37,6 +39,7 @@ class Pretrained:
     model_words: tuple[str, ...]
     positions: int
     updates: int
+    fine_tuned: bool
     dict_path: Path
     dictionary: Dictionary
     spm_path: Path
@@ -74,6 +77,8 @@ def read_pretrained(path: Path, data_bin: Path | None, spm: Path | None) -> Pret
     own = next((p for p in known if p.is_file()), None)
     if own is not None:
         _check_same(dictionary, dict_path, _dictionary(own), own, path)
+    else:
+        _check_recorded(state, dict_path, path)
     rows = next(v.size(0) for k, v in state["model"].items() if k.endswith(_EMBEDDING))
     if rows != len(dictionary) + 1:
         raise ValueError(
@@ -89,6 +94,7 @@ def read_pretrained(path: Path, data_bin: Path | None, spm: Path | None) -> Pret
         model_words=tuple(_model_words(options, arch)),
         positions=_positions(options, state["model"]),
         updates=int(history[-1].get("num_updates", 0)),
+        fine_tuned=any(name.startswith("classification_heads.") for name in state["model"]),
         dict_path=dict_path,
         dictionary=dictionary,
         spm_path=spm_path,
@@ -182,6 +188,19 @@ def _check_same(ours: Dictionary, path: Path, other: Dictionary, beside: Path, c
         f"{ckpt}: expected a data-bin with the dictionary that it was trained with ({beside}, "
         f"{len(other)} symbols), found another ({path}, {len(ours)} symbols{example})"
     )
+
+
+def _check_recorded(state: dict, path: Path, ckpt: Path) -> None:
+    """By the hash in the checkpoint's lineage, where its own dictionary is not to be found."""
+    recorded = recorded_state(state)
+    lineage = recorded_lineage(recorded, str(ckpt)) if recorded else None
+    wanted = lineage.own.dictionary if lineage else None
+    if wanted is not None and wanted != _sha256(path):
+        raise ValueError(
+            f"{ckpt}: expected the dict.txt that it was trained with (SHA-256 {wanted}), found "
+            f"another in {path.parent}; name its data-bin by --data-bin, or put its dict.txt "
+            "beside the checkpoint"
+        )
 
 
 def _spm(path: Path, dictionary: Dictionary, dict_path: Path) -> SentencePieceProcessor:

@@ -225,10 +225,15 @@ def _read_tsv(file: Path, task: Task) -> tuple[list[Row], int]:
                 _refuse(file, number, f"at least {max(places) + 1} columns", found)
             left_out += 1
             continue
+        if headless and len(cells) > max(places) + 1:
+            _refuse(file, number, f"{max(places) + 1} columns", f"{len(cells)}: a tab in the text?")
         text, label, *text2 = (cells[place] for place in places)
         if headless and not label.isdecimal():
             expected = f"no header, and a whole number as label in column {places[1] + 1}"
             _refuse(file, number, expected, shown(label))
+        if task.classes and label not in task.classes:
+            expected = f"{' or '.join(task.classes)} as label"
+            _refuse(file, number, expected, f"{shown(label)}; is there a tab in a text?")
         rows.append(Row(number, text, text2[0] if text2 else None, label))
     return rows, left_out
 

@@ -38,6 +38,7 @@ class Task:
         regression: None where the labels tell: floats are for regression.
         seeds: repeats, as in the paper's Fig. 6 and Tables 2 to 4 where they say.
         tsv: files of GLUE's distribution by split.
+        classes: labels in these files; empty for regression.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Task:
     glue: bool = True
     columns: Columns | None = None
     tsv: dict[str, str] = field(default_factory=lambda: {"train": "train.tsv", "dev": "dev.tsv"})
+    classes: tuple[str, ...] = ()
     skip_short_lines: bool = False
 
     @property
@@ -57,6 +59,7 @@ class Task:
 
 
 _CORRELATIONS, _PARAPHRASE = ("pearson", "spearman"), ("accuracy", "f1")
+_YES_NO, _ENTAILED = ("0", "1"), ("entailment", "not_entailment")
 _MNLI_FILES = {
     "train": "train.tsv",
     "dev": "dev_matched.tsv",
@@ -66,23 +69,31 @@ _MNLI_FILES = {
 TASKS = {
     task.name: task
     for task in (
-        Task("cola", "CoLA", ("matthews",), columns=Columns(3, 1)),
+        Task("cola", "CoLA", ("matthews",), columns=Columns(3, 1), classes=_YES_NO),
         Task(
             "mnli", "MNLI", columns=Columns("sentence1", "gold_label", "sentence2"), seeds=3,
-            tsv=_MNLI_FILES,
+            tsv=_MNLI_FILES, classes=("contradiction", "entailment", "neutral"),
         ),
-        Task("qnli", "QNLI", columns=Columns("question", "label", "sentence"), seeds=3),
-        Task("rte", "RTE", columns=Columns("sentence1", "label", "sentence2")),
-        Task("sst2", "SST-2", columns=Columns("sentence", "label")),
+        Task(
+            "qnli", "QNLI", columns=Columns("question", "label", "sentence"), seeds=3,
+            classes=_ENTAILED,
+        ),
+        Task(
+            "rte", "RTE", columns=Columns("sentence1", "label", "sentence2"), classes=_ENTAILED,
+        ),
+        Task("sst2", "SST-2", columns=Columns("sentence", "label"), classes=_YES_NO),
         Task(
             "stsb", "STS-B", _CORRELATIONS, regression=True,
             columns=Columns("sentence1", "score", "sentence2"),
         ),
-        Task("mrpc", "MRPC", _PARAPHRASE, columns=Columns("#1 String", "Quality", "#2 String")),
+        Task(
+            "mrpc", "MRPC", _PARAPHRASE, columns=Columns("#1 String", "Quality", "#2 String"),
+            classes=_YES_NO,
+        ),
         # the released QQP has lines with too few columns, which everybody leaves out
         Task(
             "qqp", "QQP", _PARAPHRASE, columns=Columns("question1", "is_duplicate", "question2"),
-            seeds=3, skip_short_lines=True,
+            seeds=3, classes=_YES_NO, skip_short_lines=True,
         ),
         Task(
             "citation_intent", "ACL-ARC", ("macro_f1", "accuracy"), grid=DOMAIN_GRID, seeds=10,

@@ -23,8 +23,8 @@ class Setting:
 
     @property
     def name(self) -> str:
-        """For folders."""
-        return f"lr{self.lr:g}-batch{self.batch_size}"
+        """For folders; two rates that differ have two."""
+        return f"lr{self.lr!r}-batch{self.batch_size}"
 
 
 @dataclass(frozen=True)

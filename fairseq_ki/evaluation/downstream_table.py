@@ -88,15 +88,46 @@ def _table(found: list[Downstream], method: str | None, paper: Paper) -> Table:
 
 
 def _of(found: list[Downstream], label: str, method: str | None) -> list[TaskScores]:
-    """Several files of one label are its seeds; a file that is named twice is none more."""
-    tasks = {
-        (each.checkpoint["sha256"], task.task, *(run.seed for run in task.best.runs)): task
-        for each in found
-        if each.label == label
-        for task in each.tasks
-        if task.method == method
-    }
-    return list(tasks.values())
+    """Several files of one label are its seeds; a file that is named twice is none more.
+
+    Raises:
+        ValueError: for results of one checkpoint that are no further seeds.
+    """
+    kept: dict[tuple[str, str], list[TaskScores]] = {}
+    for each in found:
+        for task in each.tasks if each.label == label else ():
+            if task.method != method:
+                continue
+            of_checkpoint = kept.setdefault((each.checkpoint["sha256"], task.task), [])
+            if _measured(task) not in map(_measured, of_checkpoint):
+                for other in of_checkpoint:
+                    _check_further_seeds(label, other, task)
+                of_checkpoint.append(task)
+    return [task for of_checkpoint in kept.values() for task in of_checkpoint]
+
+
+def _measured(task: TaskScores) -> tuple:
+    """What two calls of the same have in common, wherever they were made."""
+    grid = [(s.settings, [(run.seed, run.scores) for run in s.runs]) for s in task.grid]
+    return task.how, task.files, task.rows, grid
+
+
+def _check_further_seeds(label: str, first: TaskScores, other: TaskScores) -> None:
+    seeds = [{run.seed for run in task.best.runs} for task in (first, other)]
+    if first.how == other.how and first.files == other.files and not seeds[0] & seeds[1]:
+        return
+    differing = {key for key in first.how | other.how if first.how.get(key) != other.how.get(key)}
+    shown = (
+        ", ".join(f"{key} {task.how.get(key)}" for key in sorted(differing))
+        if differing
+        else f"seeds {', '.join(map(str, sorted(s)))}"
+        for task, s in zip((first, other), seeds)
+    )
+    raise ValueError(
+        f"{label}: expected further seeds in a second result of the same checkpoint for "
+        f"{first.title}, found another one ({'; and '.join(shown)}). Give one of the two another "
+        "name with `fairseq-ki finetune --label`, or leave it out"
+    )
 
 
 def _titles(found: list[Downstream]) -> dict[str, str]:

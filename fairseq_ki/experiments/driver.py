@@ -3,7 +3,6 @@
 import functools
 import os
 import shlex
-import shutil
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,7 +29,7 @@ from fairseq_ki.experiments.measure import (
     versions,
 )
 from fairseq_ki.experiments.plan import Job, plan
-from fairseq_ki.experiments.process import run_logged, wait_until_free
+from fairseq_ki.experiments.process import delete_run, run_logged, wait_until_free
 from fairseq_ki.experiments.progress import Progress
 from fairseq_ki.experiments.recipe import Recipe
 from fairseq_ki.experiments.run_specs import SHARED, TRAIN
@@ -140,7 +139,7 @@ def _do(job: Job, title: str, signature: str, redo_changed: bool) -> float:
             _refuse(job, started)
         changed = _difference(started["words"], job.words)
         print(f"{title}: deleting the earlier run ({changed})")
-        shutil.rmtree(job.folder)
+        delete_run(job.folder)
         started = done = None
     if done:
         progress.end("done before")

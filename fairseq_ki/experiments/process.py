@@ -110,6 +110,16 @@ def wait_until_free(folder: Path, title: str) -> None:
         time.sleep(10 * POLL_SECONDS)
 
 
+def delete_run(folder: Path) -> None:
+    """Delete the folder of a run.
+
+    Raises:
+        RunError: if a process still works there, which would write into the next run's folder.
+    """
+    with _locked(folder):
+        shutil.rmtree(folder)
+
+
 @contextmanager
 def _locked(folder: Path) -> Iterator[int]:
     # the child inherits the lock, so it outlives a driver that is killed

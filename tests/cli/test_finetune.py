@@ -1,15 +1,10 @@
 """``fairseq-ki finetune`` on tiny tasks: trained, resumed, refused; metrics computed again."""
 
 import json
-import logging
-import random
 import shutil
 
 import pytest
 import torch
-from fairseq import checkpoint_utils, options
-from fairseq.dataclass.utils import convert_namespace_to_omegaconf
-from fairseq_cli import train as fairseq_train_cli
 from scipy import stats
 from sklearn import metrics
 
@@ -22,85 +17,11 @@ from fairseq_ki.experiments import process
 GOOD, BAD = "fine good great nice warm".split(), "bad dull poor sad weak".split()
 
 
-def run_here(command, log, progress):
-    """Stands for run_logged: fairseq-train in this process, which spares its start."""
-    assert command[1:3] == ["-m", "fairseq_cli.train"]
-    parser = options.get_training_parser()
-    cfg = convert_namespace_to_omegaconf(options.parse_args_and_arch(parser, command[3:]))
-    checkpoint_utils.save_checkpoint.__dict__.pop("best", None)
-    handler = logging.FileHandler(log)
-    handler.setFormatter(logging.Formatter("%(asctime)s | %(levelname)s | %(name)s | %(message)s"))
-    loggers = [logging.getLogger(name) for name in ("fairseq", "fairseq_cli")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.addHandler(handler)
-        logger.setLevel(logging.INFO)
-    try:
-        fairseq_train_cli.main(cfg)
-    finally:
-        for logger, level in zip(loggers, levels):
-            logger.removeHandler(handler)
-            logger.setLevel(level)
-
-
-def write_rows(file, rows):
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    """Three moods, with texts of train in test; and pairs with a number, in GLUE's form."""
-    folder, rng = tmp_path_factory.mktemp("tasks"), random.Random(3)
-    splits: dict[str, list] = {}
-    for split, size in {"train": 60, "dev": 21, "test": 24}.items():
-        for i in range(size):
-            words = [GOOD, BAD, ["book", "song"]][i % 3]
-            text = " ".join(rng.choices(words, k=4) + rng.choices(["the", "a", "is"], k=8))
-            label = ["up", "down", "flat"][i % 3]
-            splits.setdefault(split, []).append({"text": text, "label": label})
-    splits["test"][:4] = splits["train"][:4]
-    for split, rows in splits.items():
-        write_rows(folder / "mood" / f"{split}.jsonl", rows)
-    for split in ("train", "dev_matched", "dev_mismatched"):
-        rows = [{**row, "text2": "a film"} for row in splits[split.partition("_")[0]]]
-        write_rows(folder / "mnli" / f"{split}.jsonl", rows)
-    header = (
-        "index\tgenre\tfilename\tyear\told_index\tsource1\tsource2\tsentence1\tsentence2\tscore"
-    )
-    for split, size in {"train": 40, "dev": 20}.items():
-        lines = [header]
-        for i in range(size):
-            first, second = rng.choice([GOOD, BAD]), rng.choice([GOOD, BAD])
-            number = 5.0 if first is second else 0.5
-            pair = f"{rng.choice(first)} film\t{rng.choice(second)} film"
-            lines.append(f"{i}\tg\tf\t2012\t0\ts\ts\t{pair}\t{number}")
-        file = folder / "STS-B" / f"{split}.tsv"
-        file.parent.mkdir(exist_ok=True)
-        file.write_text("\n".join(lines) + "\n")
-    return folder
-
-
-@pytest.fixture
-def call(masked_lm, data, tmp_path, capsys, monkeypatch):
-    """Runs the verb: (exit status, output, complaint)."""
-    monkeypatch.setattr(runs, "run_logged", run_here)
-
-    def call_verb(more, out=tmp_path / "out", checkpoint=masked_lm, folder=data):
-        capsys.readouterr()
-        words = ["finetune", str(checkpoint), "--data", str(folder), "--out", str(out)]
-        status = main([*words, "--cpu", *more.split()])
-        printed = capsys.readouterr()
-        return status, printed.out, printed.err
-
-    return call_verb
-
-
 QUICK = "--lr 5e-3 --batch-size 16 --epochs 4 --metric mood=macro_f1 --seeds"
 
 
 @pytest.fixture(scope="module")
-def finished(masked_lm, data, tmp_path_factory):
+def finished(masked_lm, data, tmp_path_factory, run_here):
     """Two seeds of ``mood``, with ``rte``, for which there is no data."""
     out = tmp_path_factory.mktemp("finished")
     with pytest.MonkeyPatch.context() as patch:
@@ -190,7 +111,7 @@ def test_finished_runs_are_not_repeated(finished, call, tmp_path, monkeypatch):
     assert "--redo-changed" in err
 
 
-def test_a_run_that_was_cut_off_goes_on(call, tmp_path, monkeypatch):
+def test_a_run_that_was_cut_off_goes_on(call, run_here, tmp_path, monkeypatch):
     def killed_after_an_epoch(command, log, progress):
         run_here([*command, "--max-epoch", "1"], log, progress)
         raise KeyboardInterrupt
@@ -302,7 +223,7 @@ def test_a_probe_without_data_has_its_own_title(call, tmp_path):
     assert "# mood: a linear probe, in this process; no command is run" in out
 
 
-def test_tsv_of_a_task_of_ones_own_is_not_passed_over(call, tmp_path):
+def test_tsv_of_a_task_of_ones_own_is_not_passed_over(call, write_rows, tmp_path):
     folder = tmp_path / "d"
     for name in ("mine", "WNLI"):  # the second is GLUE's, and none of the paper's
         (folder / name).mkdir(parents=True)
@@ -336,7 +257,7 @@ def test_tsv_of_a_task_of_ones_own_is_not_passed_over(call, tmp_path):
     assert "WNLI" not in reasons
 
 
-def test_data_that_is_refused_leaves_no_folder(call, tmp_path):
+def test_data_that_is_refused_leaves_no_folder(call, write_rows, tmp_path):
     rows = [{"text": "good", "label": 1e308}, {"text": "bad", "label": -1e308}]
     write_rows(tmp_path / "d" / "huge" / "train.jsonl", rows)
     write_rows(tmp_path / "d" / "huge" / "dev.jsonl", rows)
@@ -378,6 +299,7 @@ def test_another_checkpoint_does_not_mix_with_earlier_results(finished, call, tm
         ("--tasks mood --epochs 0", "--epochs: expected at least 1, found 0"),
         ("--tasks mood --lr nan", "--lr: expected a number above 0, found nan"),
         ("--tasks mood --batch-size 6 --update-freq 4", "expected a divisor of the batch size"),
+        ("--tasks mood --seeds 1 -1", "--seeds: expected numbers of at least 0, found -1"),
     ],
 )
 def test_refusals(call, tmp_path, more, message):

@@ -5,7 +5,7 @@ import json
 import pytest
 from fairseq.tasks.sentence_prediction import SentencePredictionConfig, SentencePredictionTask
 
-from fairseq_ki.downstream.preparing import fitted, prepare, subset
+from fairseq_ki.downstream.preparing import fitted, planned, prepare, subset
 from fairseq_ki.downstream.pretrained import read_pretrained
 from fairseq_ki.downstream.reading import Row, read_task
 from fairseq_ki.downstream.tasks import task_named
@@ -24,6 +24,11 @@ def task_folder(folder, **splits):
     return folder
 
 
+def binarised(name, folder, pretrained, max_train=None):
+    data = read_task(task_named(name), folder)
+    return prepare(planned(data, pretrained, folder.parent / "data", max_train), pretrained)
+
+
 def as_fairseq_reads(prepared, split="valid"):
     cfg = SentencePredictionConfig(
         data=str(prepared.folder), num_classes=prepared.classes, init_token=0, separator_token=2,
@@ -40,7 +45,7 @@ def test_one_text(pretrained, tmp_path):
     folder = task_folder(
         tmp_path / "mine", train=rows, dev=[("  bad   film ", "pos"), ("a", "neg")]
     )
-    prepared = prepare(read_task(task_named("mine"), folder), pretrained, tmp_path / "data", None)
+    prepared = binarised("mine", folder, pretrained)
     dictionary, batch = as_fairseq_reads(prepared)
     pieces = ["<s>", *pretrained.spm.encode("bad film", out_type=str), "</s>"]
     tokens = batch["net_input"]["src_tokens"][0]
@@ -55,7 +60,7 @@ def test_one_text(pretrained, tmp_path):
 def test_pairs_with_roberta_s_separators_and_numbers_as_labels(pretrained, tmp_path):
     rows = [("a", 0.0, "film"), ("bad", 5.0, "poor")]
     folder = task_folder(tmp_path / "stsb", train=rows, dev=[("good", 2.0, "the book"), rows[0]])
-    prepared = prepare(read_task(task_named("stsb"), folder), pretrained, tmp_path / "data", None)
+    prepared = binarised("stsb", folder, pretrained)
     dictionary, batch = as_fairseq_reads(prepared)
     first, second = (pretrained.spm.encode(t, out_type=str) for t in ("good", "the book"))
     tokens = [dictionary[i] for i in batch["net_input"]["src_tokens"][0]]
@@ -68,7 +73,7 @@ def test_too_long_texts_are_cut_and_counted(pretrained, tmp_path):
     long = "good " * 100
     train = [("a", "0", long), (long, "1", long), ("a", "1", "b")]
     folder = task_folder(tmp_path / "mine", train=train, dev=[("a", "0", long)])
-    prepared = prepare(read_task(task_named("mine"), folder), pretrained, tmp_path / "data", None)
+    prepared = binarised("mine", folder, pretrained)
     assert prepared.truncated == {"train": 2, "dev": 1}
     dictionary, batch = as_fairseq_reads(prepared, "train")
     for tokens in batch["net_input"]["src_tokens"][:2].tolist():
@@ -110,8 +115,7 @@ def test_prepared_data_is_kept_until_something_changes(pretrained, tmp_path):
     folder = task_folder(tmp_path / "mine", train=rows, dev=rows)
 
     def prepared(max_train=None):
-        data = read_task(task_named("mine"), folder)
-        found = prepare(data, pretrained, tmp_path / "data", max_train)
+        found = binarised("mine", folder, pretrained, max_train)
         return found, (tmp_path / "data" / "prepared.json").stat().st_mtime_ns
 
     first, made = prepared()

@@ -71,6 +71,22 @@ def test_another_dictionary(masked_lm, piece_bin, tmp_path):
         read_pretrained(other, None, None)
 
 
+def test_another_dictionary_than_the_checkpoint_recorded(masked_lm, piece_bin, tmp_path):
+    """Its own dict.txt is not to be found: it was copied alone, and trained on a relative path."""
+
+    def elsewhere(state):
+        state["cfg"]["task"]["data"] = "not/here"
+
+    alone = changed(masked_lm, tmp_path / "alone", elsewhere)
+    assert read_pretrained(alone, piece_bin, None).dict_path == piece_bin / "dict.txt"
+    shutil.copytree(piece_bin, tmp_path / "bin")
+    lines = (piece_bin / "dict.txt").read_text().splitlines(keepends=True)
+    (tmp_path / "bin" / "dict.txt").write_text("".join([lines[1], lines[0], *lines[2:]]))
+    message = r"expected the dict\.txt that it was trained with \(SHA-256 [0-9a-f]{64}\), found"
+    with pytest.raises(ValueError, match=message):
+        read_pretrained(alone, tmp_path / "bin", None)
+
+
 def test_missing_and_foreign_pieces(masked_lm, piece_bin, tmp_path):
     shutil.copy(piece_bin / "dict.txt", tmp_path)
     with pytest.raises(ValueError, match=r"expected the SentencePiece model .*--spm"):

@@ -1,6 +1,7 @@
 """Task files: GLUE's columns as they are distributed, JSON lines, and what is wrong with them."""
 
 import json
+import re
 
 import pytest
 
@@ -105,6 +106,27 @@ def test_splits_in_two_forms_are_refused(tmp_path):
     jsonl(tmp_path / "CoLA" / "errors.jsonl", row(label="1"))  # is no split
     with pytest.raises(ValueError, match=r"one form, found test\.jsonl beside train\.tsv"):
         read(tmp_path, "cola")
+
+
+@pytest.mark.parametrize(
+    ("name", "line", "found"),
+    [
+        ("SST-2", "a film\twith a tab\t1", "0 or 1 as label, found 'with a tab'"),
+        ("SST-2", "unlabelled\t", "0 or 1 as label, found ''"),
+        ("SST-2", "a blank behind\t1 ", "0 or 1 as label, found '1 '"),
+        ("RTE", "9\ta\tb\tc\tentailment", "entailment or not_entailment as label, found 'c'"),
+        ("MRPC", "yes\t1\t2\tA\tB", "0 or 1 as label, found 'yes'"),
+        ("CoLA", "gj04\t1\t\tOne\ttwo.", "4 columns, found 5: a tab in the text"),
+    ],
+)
+def test_a_tab_too_many_makes_no_class_of_its_own(tmp_path, name, line, found):
+    header, good = GLUE[name]
+    lines = [*([header] if header else []), good, OTHER_LABEL[name]]
+    write(tmp_path / name / "train.tsv", *lines, line)
+    write(tmp_path / name / "dev.tsv", *lines)
+    message = f"train.tsv, line {len(lines) + 1}: expected {found}"
+    with pytest.raises(ValueError, match=re.escape(message)):
+        read(tmp_path, canonical(name))
 
 
 def test_short_lines_of_qqp_are_left_out_and_counted(tmp_path):

@@ -39,10 +39,10 @@ TOKENIZER = {
 TASK = files({"d/a/train.jsonl": "x\n"})
 
 
-def labelled(*labels) -> Prepare:
-    """A task ``a`` of rows with these labels."""
+def labelled(*labels, more: dict[str, str] | None = None) -> Prepare:
+    """A task ``a`` of rows with these labels, and more files."""
     rows = "".join(json.dumps({"text": "good", "label": label}) + "\n" for label in labels)
-    return files({"d/a/train.jsonl": rows, "d/a/dev.jsonl": rows})
+    return files({"d/a/train.jsonl": rows, "d/a/dev.jsonl": rows, **(more or {})})
 
 
 def mixture(text: str) -> Prepare:
@@ -182,6 +182,23 @@ FINETUNINGS = [
     Case("finetune-spm", f"{FINETUNE} --data-bin {{data}}", TASK),
     Case("finetune-task", f"{FINETUNE} --tasks nosuch", TASK),
     Case("finetune-lr", f"{FINETUNE} --lr 0", TASK),
+    Case("finetune-seeds", f"{FINETUNE} --seeds 1 -1", TASK),
+    Case("finetune-out", FINETUNE.replace("--out o", "--out a:b"), TASK),
+    Case(
+        "finetune-foreign-folder",
+        f"{MASKED} --lr 0.1 --batch-size 2 --seeds 1",
+        labelled("x", "y", more={"o/a/lr0.1-batch2-seed1/train.log": ""}),
+    ),
+    Case(
+        "finetune-glue-label",
+        MASKED,
+        files(
+            {
+                f"d/sst2/{split}.tsv": "sentence\tlabel\na\t1\nb\tc\t0\n"
+                for split in ("train", "dev")
+            }
+        ),
+    ),
     Case("finetune-epochs", f"{FINETUNE} --epochs 0", TASK),
     Case("finetune-max-train", f"{FINETUNE} --max-train 0", TASK),
     Case("finetune-probe-options", f"{FINETUNE} --probe mean --seeds 1 2", TASK),

@@ -93,6 +93,19 @@ def test_seeds_of_one_label_are_pooled_and_absent_tasks_named():
     assert "seeds (1 to 4)" in table.note
 
 
+def test_two_results_of_one_checkpoint_are_seeds_or_refused():
+    few, many = (task(how={"max_train": n}) for n in (50, None))
+    (table,) = downstream_tables([downstream("a", few), downstream("a", few)])
+    assert table.columns == ["task", "a"]
+    with pytest.raises(ValueError, match=r"a: .* RTE, .*\(max_train 50; and max_train None\)"):
+        downstream_tables([downstream("a", few), downstream("a", many)])
+    (table,) = downstream_tables([downstream("a", few), downstream("b", many)])
+    assert table.columns == ["task", "a", "b"]
+    again = task(grid=[setting(1e-5, 0.5, 0.9)])
+    with pytest.raises(ValueError, match=r"\(seeds 1, 2; and seeds 1, 2\). Give one of"):
+        downstream_tables([downstream("a", task()), downstream("a", again)])
+
+
 def test_models_that_differ_in_the_rows_they_saw_are_told_apart():
     some = task(rows={"train": 6, "dev": 4}, train_of=10)
     fewer = task(rows={"train": 5, "dev": 4}, train_of=10)

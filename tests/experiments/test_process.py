@@ -11,7 +11,7 @@ import time
 import pytest
 
 from fairseq_ki.experiments import process
-from fairseq_ki.experiments.process import RunError, Terminated, run_logged, tail
+from fairseq_ki.experiments.process import RunError, Terminated, delete_run, run_logged, tail
 from fairseq_ki.experiments.progress import Progress
 
 
@@ -111,10 +111,15 @@ def test_the_lock_outlives_a_killed_driver(tmp_path):
     driver.wait()
     with pytest.raises(RunError, match="still holds lock"):
         run_logged(python("pass"), log, progress())
+    with pytest.raises(RunError, match="still holds lock"):
+        delete_run(tmp_path)
+    assert "up" in log.read_text()
     for pid in grandchildren:
         os.kill(pid, signal.SIGKILL)
     time.sleep(0.2)
     run_logged(python("pass"), log, progress())
+    delete_run(tmp_path)
+    assert not tmp_path.exists()
 
 
 def test_signals_stop_the_command(tmp_path):
