@@ -107,7 +107,6 @@ class TrainingRun:
         progress = Progress(title, self.total)
         earlier = _earlier(self.folder, self.signature)
         if earlier is not None:
-            self._forget_checkpoints()  # it may have been cut off between done.json and this
             progress.end("done before")
             return earlier
         log, checkpoint = self.folder / LOG, self.folder / "checkpoint_best.pt"
@@ -128,7 +127,9 @@ class TrainingRun:
             folder=os.path.relpath(self.folder, self.request.out),
         )
         write_json(self.folder / DONE, {"signature": self.signature, "scores": asdict(scores)})
-        self._forget_checkpoints()
+        if not self.request.keep_checkpoints:
+            for file in self.folder.glob("checkpoint*.pt"):
+                file.unlink()
         metric = self.prepared.data.task.metric
         value = 100 * scores.scores[DEV][metric]
         progress.end(f"done · dev {TITLES[metric]} {tenths(value)} (epoch {scores.epoch})")
@@ -148,11 +149,6 @@ class TrainingRun:
             f"{title}: expected finite numbers, found NaN or infinity: the training diverged (see "
             f"{self.folder / LOG}). Leave this learning rate out of --lr, or take a smaller one"
         )
-
-    def _forget_checkpoints(self) -> None:
-        if not self.request.keep_checkpoints:
-            for file in self.folder.glob("checkpoint*.pt"):
-                file.unlink()
 
 
 def probed(
