@@ -114,18 +114,22 @@ def _measured(task: TaskScores) -> tuple:
 
 def _check_further_seeds(label: str, first: TaskScores, other: TaskScores) -> None:
     seeds = [{run.seed for run in task.best.runs} for task in (first, other)]
-    if first.how == other.how and first.files == other.files and not seeds[0] & seeds[1]:
+    keys = first.how | other.how
+    differing = [key for key in sorted(keys) if first.how.get(key) != other.how.get(key)]
+    if differing:
+        options = (
+            ", ".join(f"{k} {task.how.get(k)}" for k in differing) for task in (first, other)
+        )
+        found = "; and ".join(options)
+    elif first.files != other.files:
+        found = "of other data"
+    elif both := seeds[0] & seeds[1]:
+        found = f"seeds {', '.join(map(str, sorted(both)))} again"
+    else:
         return
-    differing = {key for key in first.how | other.how if first.how.get(key) != other.how.get(key)}
-    shown = (
-        ", ".join(f"{key} {task.how.get(key)}" for key in sorted(differing))
-        if differing
-        else f"seeds {', '.join(map(str, sorted(s)))}"
-        for task, s in zip((first, other), seeds)
-    )
     raise ValueError(
         f"{label}: expected further seeds in a second result of the same checkpoint for "
-        f"{first.title}, found another one ({'; and '.join(shown)}). Give one of the two another "
+        f"{first.title}, found another one ({found}). Give one of the two another "
         "name with `fairseq-ki finetune --label`, or leave it out"
     )
 

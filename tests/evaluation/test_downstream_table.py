@@ -102,8 +102,11 @@ def test_two_results_of_one_checkpoint_are_seeds_or_refused():
     (table,) = downstream_tables([downstream("a", few), downstream("b", many)])
     assert table.columns == ["task", "a", "b"]
     again = task(grid=[setting(1e-5, 0.5, 0.9)])
-    with pytest.raises(ValueError, match=r"\(seeds 1, 2; and seeds 1, 2\). Give one of"):
+    with pytest.raises(ValueError, match=r"\(seeds 1, 2 again\). Give one of"):
         downstream_tables([downstream("a", task()), downstream("a", again)])
+    elsewhere = task(files={"train": "0ther"}, grid=again.grid)
+    with pytest.raises(ValueError, match=r"found another one \(of other data\)"):
+        downstream_tables([downstream("a", task()), downstream("a", elsewhere)])
 
 
 def test_models_that_differ_in_the_rows_they_saw_are_told_apart():
