@@ -8,6 +8,7 @@ from refusals import Case, files, flip, spoiled
 from world import CAPTURE
 
 from fairseq_ki.evaluation import results_file
+from fairseq_ki.evaluation.downstream import Downstream, SeedScores, SettingScores, TaskScores
 from fairseq_ki.evaluation.results import Results, Run
 from fairseq_ki.store.strict_json import canonical_sha256, pretty
 
@@ -54,6 +55,20 @@ def one_seed(seed=1, lr=1, ppl=16.0, sha="a", asked=()):
     corpus = [{"path": "d", "sha256": sha}]
     seeds = list(asked or [seed])
     return Results("x", "", "", str(seed), [], "", 1, seeds, corpus, {}, {}, [10], runs=runs)
+
+
+def two_finetunings(_, folder):
+    """Of one checkpoint, on other rows of train."""
+    for name, rows in (("a", 50), ("b", 60)):
+        run = SeedScores(1, {"dev": {"accuracy": 0.5}}, 1, 1.0, "r")
+        task = TaskScores(
+            "t", "t", "finetune", False, ["accuracy"], {"train": rows, "dev": 9}, 99, {}, {},
+            ["x", "y"], {"train": "0"}, {"max_train": rows}, [], [SettingScores({}, [run])], 0,
+        )  # fmt: skip
+        checkpoint = {"path": "c.pt", "sha256": "0", "arch": "roberta", "updates": 1}
+        found = Downstream("c", "", checkpoint, {}, {}, [task])
+        (folder / name).mkdir()
+        results_file.save(found, folder / name / "downstream.json")
 
 
 def recipe(text: str | bytes, more: dict[str, str] | None = None):
@@ -199,6 +214,7 @@ REPORTS = [
     Case("report-over-source", f"{REPORT} x.log --markdown x.log", files({"x.log": LOG})),
     Case("report-over-output", f"{REPORT} x.log --out o --markdown o", files({"x.log": LOG})),
     Case("report-under-file", f"{REPORT} x.log --out x.log/y.html", files({"x.log": LOG})),
+    Case("report-further-seeds", f"{REPORT} a b --out o.html", two_finetunings),
     Case("report-join-seeds", JOIN, two_results()),
     Case("report-join-data", JOIN, two_results(seed=2, sha="b")),
     Case("report-join-command", JOIN, two_results(seed=2, lr=2)),

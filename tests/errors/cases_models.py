@@ -82,6 +82,26 @@ def strange_lineage(world, folder):
     world.altered("student", folder / "c.pt", alter)
 
 
+def copied_alone(world, folder):
+    """A checkpoint beside which, and where it was trained, there is no dict.txt."""
+
+    def alter(state):
+        state["cfg"]["task"]["data"] = "not/here"
+
+    TASK(world, folder)
+    world.altered("masked", folder / "c.pt", alter)
+    (folder / "dict.txt").unlink()  # which comes with it
+
+
+def fine_tuned(world, folder):
+    def alter(state):
+        model = state["model"]
+        model["classification_heads.x.weight"] = next(iter(model.values())).clone()
+
+    TASK(world, folder)
+    world.altered("masked", folder / "c.pt", alter)
+
+
 MIXTURES = [
     Case("mixture-missing", MIXED),
     Case("mixture-no-mapping", MIXED, mixture("")),
@@ -180,6 +200,11 @@ FINETUNINGS = [
     Case("finetune-checkpoint", FINETUNE.replace("{teacher}", "none.pt"), TASK),
     Case("teacher-unsafe", FINETUNE.replace("{teacher}", "{bomb}"), TASK),
     Case("finetune-spm", f"{FINETUNE} --data-bin {{data}}", TASK),
+    Case(
+        "finetune-dictionary",
+        f"{FINETUNE.replace('{teacher}', 'c.pt')} --data-bin {{data}}",
+        copied_alone,
+    ),
     Case("finetune-task", f"{FINETUNE} --tasks nosuch", TASK),
     Case("finetune-lr", f"{FINETUNE} --lr 0", TASK),
     Case("finetune-seeds", f"{FINETUNE} --seeds 1 -1", TASK),
@@ -188,6 +213,11 @@ FINETUNINGS = [
         "finetune-foreign-folder",
         f"{MASKED} --lr 0.1 --batch-size 2 --seeds 1",
         labelled("x", "y", more={"o/a/lr0.1-batch2-seed1/train.log": ""}),
+    ),
+    Case(
+        "finetune-cola-columns",
+        MASKED,
+        files({f"d/cola/{split}.tsv": "a\t1\t\tx\ty\n" for split in ("train", "dev")}),
     ),
     Case(
         "finetune-glue-label",
@@ -202,6 +232,9 @@ FINETUNINGS = [
     Case("finetune-epochs", f"{FINETUNE} --epochs 0", TASK),
     Case("finetune-max-train", f"{FINETUNE} --max-train 0", TASK),
     Case("finetune-probe-options", f"{FINETUNE} --probe mean --seeds 1 2", TASK),
+    Case(
+        "finetune-probe-tuned", f"{FINETUNE.replace('{teacher}', 'c.pt')} --probe mean", fine_tuned
+    ),
     Case("finetune-tsv", f"{FINETUNE} --tasks a", files({"d/a/train.tsv": "x\ty\n"})),
     Case("finetune-tsv", FINETUNE, files({"d/a/train.tsv": "x\ty\n"})),
     Case("finetune-no-train", f"{FINETUNE} --tasks a", files({"d/a/dev.jsonl": "{}"})),
