@@ -9,7 +9,7 @@ import math
 import operator
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -27,10 +27,14 @@ _COMPARE = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operato
 
 @dataclass(frozen=True)
 class Term:
-    """``factor * cell``, or a plain number where there is no cell."""
+    """``factor * cell``, or a plain number where there is no cell.
+
+    ``share``: a number that is compared with a saving, and shown in per cent as that is.
+    """
 
     factor: float
     cell: Cell | None
+    share: bool = False
 
     def value(self, results: Results, seed: int) -> Value:
         """For one seed."""
@@ -41,12 +45,14 @@ class Term:
 
     def show(self, value: float) -> str:
         """A value of it as text."""
-        return self.cell.show(value) if self.cell else f"{value:g}"
+        if self.cell:
+            return self.cell.show(value)
+        return f"{100 * value:g} %" if self.share else f"{value:g}"
 
     def show_exactly(self, value: float) -> str:
         """The same with two decimals."""
         if self.cell is None:
-            return f"{value:g}"
+            return self.show(value)
         return f"{100 * value:.2f} %" if self.cell.alone else f"{value:,.2f}"
 
 
@@ -61,7 +67,8 @@ def parse_rule(rule: str) -> tuple[list[Term], list[str]]:
     terms = [_term(part) for part in parts[::2]]
     if len(terms) < 2:
         raise ValueError("two cells or more with <, <=, > or >= between them")
-    return terms, parts[1::2]
+    share = any(term.cell and term.cell.alone for term in terms)
+    return [replace(term, share=share) for term in terms], parts[1::2]
 
 
 def _term(text: str) -> Term:

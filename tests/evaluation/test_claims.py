@@ -41,7 +41,7 @@ def test_a_bound_confirms_what_it_can(results):
     assert verdict(results, "ki~self < 0.4").verdict == NOT
     assert verdict(results, "0.4 < ki~self").verdict == HOLDS
     assert verdict(results, "ki~self <= ki~self").verdict == UNDECIDED
-    assert "Asked: >50.0 % > 0.6." in verdict(results, "ki~self > 0.6").sentence
+    assert "Asked: >50.0 % > 60 %." in verdict(results, "ki~self > 0.6").sentence
     results.tables = [TableSpec("Main", "", ["run", "saved"], [TableRow("KI", ["ki~self"], [])])]
     assert own_tables(results)[0].rows == [["KI", ">50.0 %"]]
 
