@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from statistics import fmean, median
 from typing import TYPE_CHECKING
 
 from fairseq_ki.evaluation.comparisons import Compared
@@ -47,7 +48,8 @@ def pictures(results: Results, compared: list[Compared]) -> list[Picture]:
             Picture(
                 "wall",
                 "Validation PPL against wall time",
-                f"As fairseq's clock ran on this machine, validation included. {uneven}".strip(),
+                f"As fairseq's clock ran on this machine, validation included; the median of the "
+                f"seeds. {uneven}".strip(),
                 lambda ax, c: _draw_curves(
                     ax, c, results, lambda r, u: r.seconds(u) / 60, "minutes"
                 ),
@@ -105,10 +107,11 @@ def _draw_curves(
         updates = sorted(set.intersection(*(set(r.valid["updates"]) for r in runs)))
         points = [(u, [r.ppl(u) for r in runs]) for u in updates]
         points = [(u, values) for u, values in points if all(map(math.isfinite, values))]
-        x = [_mean([x_of(r, u) for r in runs]) for u, _ in points]
-        if not points or any(map(math.isnan, x)):
+        xs = [[x_of(r, u) for r in runs] for u, _ in points]
+        if not points or any(math.isnan(x) for of_seeds in xs for x in of_seeds):
             continue
-        means = [_mean(values) for _, values in points]
+        x = [median(of_seeds) for of_seeds in xs]  # they differ in nothing but time
+        means = [fmean(values) for _, values in points]
         lows, highs = [min(v) for _, v in points], [max(v) for _, v in points]
         # the first tenth falls from the size of the vocabulary: it would flatten all the rest
         settled = [high for u, high in zip((u for u, _ in points), highs) if u > 0.1 * updates[-1]]
@@ -119,7 +122,7 @@ def _draw_curves(
         line.set(markersize=4, markevery=every)
         if len(runs) > 1:
             ax.fill_between(x, lows, highs, color=colour, alpha=0.18, linewidth=0)
-        training = _mean([training_of(r) for r in runs]) if training_of else 0.0
+        training = fmean([training_of(r) for r in runs]) if training_of else 0.0
         if training > 0:
             ax.plot([v + training for v in x], means, color=colour, linewidth=1.2, linestyle="--")
         guidance = max(r.guidance for r in runs)
@@ -128,7 +131,7 @@ def _draw_curves(
     for arm in results.curves or results.arms:
         runs = [r for r in results.arm(arm) if r.curve]
         if arm not in [a for a, _, _ in drawn] and runs:
-            end = _mean([r.ppl(r.validated) for r in runs])
+            end = fmean([r.ppl(r.validated) for r in runs])
             if math.isfinite(end):
                 lowest, highest = min(lowest, end), max(highest, end)
                 name = _entry(f"{results.label(arm)}, at its end")
@@ -263,7 +266,7 @@ def _draw_savings(
         for share, reached in bar.shares:
             marker = "o" if reached else ">"
             ax.plot([100 * share], [-line], marker, color=colour, markersize=7, alpha=0.75)
-        mean = 100 * _mean([share for share, _ in bar.shares])
+        mean = 100 * fmean([share for share, _ in bar.shares])
         ax.plot([mean, mean], [-line - 0.3, -line + 0.3], color=colours.ink, linewidth=2)
     for saved in {c.paper.saving for c in results.comparisons if c.paper}:
         ax.axvline(100 * saved, color=colours.ink, linewidth=1, linestyle="--")
@@ -275,7 +278,3 @@ def _draw_savings(
     low, high = ax.get_xlim()
     ax.set_xlim(min(low, -1), max(high, 1))  # where all is nought
     _plain_x(ax, axis)
-
-
-def _mean(values: list[float]) -> float:
-    return sum(values) / len(values)

@@ -4,6 +4,7 @@ import html
 import shlex
 
 from fairseq_ki.evaluation.comparisons import Compared
+from fairseq_ki.evaluation.downstream_table import downstream_facts
 from fairseq_ki.evaluation.picture import INK, SERIES, Picture
 from fairseq_ki.evaluation.results import Results, Run
 from fairseq_ki.evaluation.summary import (
@@ -37,6 +38,7 @@ th, td { padding: .45rem .7rem; text-align: right; white-space: nowrap;
   border-bottom: 1px solid var(--grid) }
 thead th { vertical-align: bottom; white-space: normal; min-width: 5rem; color: var(--quiet);
   font-weight: 600 }
+thead th.text { min-width: 6.5rem }
 td.text { white-space: normal; min-width: 9rem }
 td small { display: block; color: var(--quiet); font-size: .8em }
 tr.paper > * { color: var(--quiet); font-weight: normal; font-style: italic }
@@ -103,7 +105,6 @@ def _section(
         f'<p class="finding">{html.escape(sentence)}</p>'
         for sentence in sentences(results, compared)
     ]
-    parts += [table.html() for table in tables(results, compared)]
     parts.append('<div class="pictures">')
     for picture in pictures:
         parts.append(
@@ -111,14 +112,22 @@ def _section(
             f"<figcaption>{html.escape(picture.caption)}</figcaption></figure>"
         )
     parts.append("</div>")
+    parts += [table.html() for table in tables(results, compared)]
     parts.append(cost_table(results).html())
-    facts = "".join(
-        f"<dt>{html.escape(name)}</dt><dd>{html.escape(value)}</dd>"
-        for name, value in provenance(results)
-    )
-    parts.append(f"<h3>Measured with</h3><dl>{facts}</dl>")
+    parts.append(f"<h3>Measured with</h3>{_facts(provenance(results))}")
+    if results.downstream:
+        facts = _facts(downstream_facts(results.downstream))
+        parts.append(
+            "<details><summary>Checkpoints, data and chosen settings of the downstream tasks"
+            f"</summary>{facts}</details>"
+        )
     parts.append(_commands(results))
     return "\n".join(parts)
+
+
+def _facts(facts: list[tuple[str, str]]) -> str:
+    lines = (f"<dt>{html.escape(name)}</dt><dd>{html.escape(value)}</dd>" for name, value in facts)
+    return f"<dl>{''.join(lines)}</dl>"
 
 
 def _commands(results: Results) -> str:

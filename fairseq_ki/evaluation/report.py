@@ -10,6 +10,7 @@ from fairseq_ki.evaluation.claims import check_claims
 from fairseq_ki.evaluation.comparisons import compare
 from fairseq_ki.evaluation.downstream import FILE as DOWNSTREAM
 from fairseq_ki.evaluation.downstream import Downstream
+from fairseq_ki.evaluation.downstream_table import downstream_facts
 from fairseq_ki.evaluation.figures import pictures
 from fairseq_ki.evaluation.joining import joined
 from fairseq_ki.evaluation.logs import read_log
@@ -199,15 +200,16 @@ def write_markdown(results: list[Results], path: Path) -> None:
             parts.append(f"## {markdown(each.title or each.name)}")
         parts += [text for text in (markdown(each.about), _bold(warning(each))) if text]
         parts += map(markdown, sentences(each, compared))
-        parts += [table.markdown() for table in tables(each, compared)]
         for picture in pictures(each, compared):
             file = path.parent / f"{path.stem}_files" / f"{number}-{picture.name}.png"
             _write(file, picture.png())
             link = f"![{picture.title}]({file.parent.name}/{file.name})"
             parts.append(f"### {picture.title}\n\n{link}\n\n{markdown(picture.caption)}")
+        parts += [table.markdown() for table in tables(each, compared)]
         parts.append(cost_table(each).markdown())
         parts.append("### Measured with\n")
-        facts = [markdown(f"{name}: {value}") for name, value in provenance(each)]
+        known = provenance(each) + downstream_facts(each.downstream)
+        facts = [markdown(f"{name}: {value}") for name, value in known]
         parts.append("\n".join(f"- {fact}" for fact in facts))
         parts.append(_commands(each))
     _write(path, ("\n\n".join(part.strip("\n") for part in parts if part) + "\n").encode())

@@ -7,6 +7,7 @@ has a validation PPL of 4.28, for which LARGE alone needs about 55k: 1 - 40/55 =
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 from fairseq_ki.evaluation.logs import interpolate
 
@@ -131,20 +132,24 @@ def perplexity(loss: float) -> float:
 
 @dataclass(frozen=True)
 class Spread:
-    """Mean and range of a value over seeds; ``bound`` if any of them is a lower bound."""
+    """Middle and range of a value over seeds; ``bound`` if any of them is a lower bound."""
 
-    mean: float
+    middle: float
     low: float
     high: float
     count: int
     bound: bool = False
 
 
-def spread(values: Sequence[float], bounds: Sequence[bool] = ()) -> Spread | None:
-    """Mean, smallest and largest of the values that are known (not nan); None without any."""
+def spread(
+    values: Sequence[float],
+    bounds: Sequence[bool] = (),
+    middle: Callable[[Sequence[float]], float] = fmean,
+) -> Spread | None:
+    """Middle, smallest and largest of the values that are known (not nan); None without any."""
     known = [(v, b) for v, b in zip(values, bounds or [False] * len(values)) if not math.isnan(v)]
     if not known:
         return None
     numbers = [v for v, _ in known]
-    mean = sum(numbers) / len(numbers)
-    return Spread(mean, min(numbers), max(numbers), len(numbers), any(b for _, b in known))
+    bound = any(b for _, b in known)
+    return Spread(middle(numbers), min(numbers), max(numbers), len(numbers), bound)

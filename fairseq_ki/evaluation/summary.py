@@ -1,13 +1,14 @@
 """The tables and sentences that an experiment ends with, from its results."""
 
 import math
+from statistics import median
 from textwrap import wrap
 
 from fairseq_ki.evaluation.claims import judged, own_tables
 from fairseq_ki.evaluation.comparisons import Compared, compare, gaps, savings_table, verdicts
-from fairseq_ki.evaluation.downstream_table import downstream_facts, downstream_tables
+from fairseq_ki.evaluation.downstream_table import downstream_tables
 from fairseq_ki.evaluation.results import Results, Run
-from fairseq_ki.evaluation.savings import spread
+from fairseq_ki.evaluation.savings import Spread, spread
 from fairseq_ki.evaluation.tables import (
     UNKNOWN,
     Table,
@@ -73,7 +74,8 @@ def cost_table(results: Results) -> Table:
         ],
         note="FLOPs are counted from sizes (forward and backward of the run, forward of its "
         "teachers while they are consulted, in a capture or live); wall time is fairseq's, "
-        f"validation and checkpoints included. {uneven_load(results)}".strip(),
+        "validation and checkpoints included, and over seeds the median, which no single run that "
+        f"was held up can move. {uneven_load(results)}".strip(),
     )
     for arm in results.arms:
         runs = results.arm(arm)
@@ -84,15 +86,19 @@ def cost_table(results: Results) -> Table:
             [
                 results.label(arm),
                 with_range(ends, count),
-                flops(per_update.mean) if per_update else UNKNOWN,
-                flops(taught.mean) if taught else UNKNOWN,
+                flops(per_update.middle) if per_update else UNKNOWN,
+                flops(taught.middle) if taught else UNKNOWN,
                 with_range(spread([r.cost(r.updates) for r in runs]), flops),
-                with_range(spread([_pace(r) for r in runs]), lambda s: f"{s:.3g}"),
-                with_range(spread([r.wall_seconds for r in runs]), minutes),
+                with_range(_median([_pace(r) for r in runs]), lambda s: f"{s:.3g}"),
+                with_range(_median([r.wall_seconds for r in runs]), minutes),
                 with_range(spread([_teacher_share(r) for r in runs]), percent),
             ]
         )
     return table
+
+
+def _median(seconds: list[float]) -> Spread | None:
+    return spread(seconds, middle=median)
 
 
 UNEVEN = 1.5  # of the fastest to the slowest run, in FLOPs a second
@@ -125,7 +131,7 @@ def _teacher_share(run: Run) -> float:
 
 
 def provenance(results: Results) -> list[tuple[str, str]]:
-    """What was run, on what, with what: name and value."""
+    """What was run, on what, with what: name and value (downstream_facts has that of the tasks)."""
     facts = [("experiment", results.name), ("measured", results.created)]
     facts.append(("seeds", _seeds(results)))
     if results.scale:
@@ -133,7 +139,6 @@ def provenance(results: Results) -> list[tuple[str, str]]:
     for corpus in results.corpus:
         facts.append((f"corpus {corpus['path']}", f"SHA-256 {corpus['sha256']}"))
         facts += [(f"corpus {k}", str(v)) for k, v in corpus.get("description", {}).items()]
-    facts += downstream_facts(results.downstream)
     facts += list(results.versions.items())
     facts += [(name, str(value)) for name, value in results.machine.items()]
     return facts

@@ -12,6 +12,7 @@ from fairseq_ki.evaluation.savings import Spread
 UNKNOWN = "–"
 PAPER_ROW = "the paper"  # the label of a row that was not measured here
 MOST_IN_A_LINE = 24  # characters of a cell on the page
+MOST_IN_A_HEADING = 20  # whose words stand below each other
 _TAG = re.compile(r"<(?=[A-Za-z/!?])")
 _RANGE = re.compile(r" \[[^\]]*\]")
 
@@ -52,7 +53,10 @@ class Table:
         """In a box of its own that scrolls sideways where the screen is narrow."""
         if not self.rows:
             return ""
-        head = "".join(f'<th scope="col">{html.escape(c)}</th>' for c in self.columns)
+        head = "".join(
+            f'<th scope="col"{_words(c, MOST_IN_A_HEADING)}>{html.escape(c)}</th>'
+            for c in self.columns
+        )
         rows = "".join(
             f'<tr{_class(row)}><th scope="row">{html.escape(row[0])}</th>'
             + "".join(map(_cell, row[1:]))
@@ -73,9 +77,12 @@ def _class(row: list[str]) -> str:
 
 
 def _cell(cell: str) -> str:
-    """A cell; one of words may be broken into lines."""
-    words = ' class="text"' if len(_RANGE.sub("", cell)) > MOST_IN_A_LINE else ""
-    return f"<td{words}>{_two_lines(cell)}</td>"
+    return f"<td{_words(cell, MOST_IN_A_LINE)}>{_two_lines(cell)}</td>"
+
+
+def _words(cell: str, most: int) -> str:
+    """The class of one with so many words that it is broken into lines."""
+    return ' class="text"' if len(_RANGE.sub("", cell)) > most else ""
 
 
 def _two_lines(cell: str) -> str:
@@ -150,15 +157,15 @@ def minutes(seconds: float) -> str:
 
 
 def with_range(value: Spread | None, number: Callable[[float], str]) -> str:
-    """``mean [lowest..highest]`` over seeds, the mean alone where they agree; ``>`` for a bound."""
+    """``middle [lowest..highest]`` over seeds, one number where they agree; ``>`` for a bound."""
     if value is None:
         return UNKNOWN
     mark = ">" if value.bound else ""
-    mean, low, high = map(number, (value.mean, value.low, value.high))
+    middle, low, high = map(number, (value.middle, value.low, value.high))
     if low == high:
-        return mark + mean
+        return mark + middle
     unit = next((u for u in (" %", " s", " min", " h") if low.endswith(u)), "")
-    if unit and mean.endswith(unit) and high.endswith(unit):  # named once
-        mean, low, high = (n.removesuffix(unit) for n in (mean, low, high))
-        return f"{mark}{mean} [{low}..{high}]{unit}"
-    return f"{mark}{mean} [{low}..{high}]"
+    if unit and middle.endswith(unit) and high.endswith(unit):  # named once
+        middle, low, high = (n.removesuffix(unit) for n in (middle, low, high))
+        return f"{mark}{middle} [{low}..{high}]{unit}"
+    return f"{mark}{middle} [{low}..{high}]"

@@ -58,6 +58,10 @@ def test_page_is_light_and_dark(page):
         assert set(re.findall(r"#[0-9a-f]{6}\b", svg)) <= {"#ffffff", "#000000"}
 
 
+def test_curves_are_seen_before_tables(page):
+    assert page.index("Validation PPL against updates") < page.index("<table>")
+
+
 def test_ids_of_pictures_do_not_clash(page):
     ids = re.findall(r'\bid="([^"]+)"', page)
     assert len(ids) == len(set(ids))

@@ -88,6 +88,6 @@ def test_empty_curve_is_refused():
 
 def test_spread():
     found = spread([3.0, math.nan, 1.0], [False, True, False])
-    assert (found.mean, found.low, found.high, found.count, found.bound) == (2, 1, 3, 2, False)
+    assert (found.middle, found.low, found.high, found.count, found.bound) == (2, 1, 3, 2, False)
     assert spread([3.0, 1.0], [True, False]).bound
     assert spread([math.nan]) is None

@@ -48,6 +48,13 @@ def test_cost_table(results):
     assert rows["the self"][3] == "–"
 
 
+def test_a_run_that_was_held_up_does_not_move_the_times(make_results):
+    results = make_results(seeds=(1, 2, 3))
+    results.run("ki", 3).wall_seconds = 20_000.0
+    rows = {row[0]: row for row in cost_table(results).rows}
+    assert rows["the ki"][5:7] == ["0.5 [0.5..50]", "3.3 min [3.3 min..5.6 h]"]
+
+
 def test_a_diverged_run_is_shown_as_unknown_and_not_compared(diverged):
     assert [len(row.savings) for row in compare(diverged)] == [2, 2]
     first = compare(diverged)[0].savings[0]
