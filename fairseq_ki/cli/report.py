@@ -1,10 +1,19 @@
 """``fairseq-ki report RUNS... --out report.html [--markdown report.md] [--results RESULTS.md]``."""
 
 import argparse
+import os
 from pathlib import Path
 
 from fairseq_ki.evaluation.downstream import FILE as DOWNSTREAM
-from fairseq_ki.evaluation.report import RESULTS, gather, write_html, write_markdown, write_results
+from fairseq_ki.evaluation.picture import require_matplotlib
+from fairseq_ki.evaluation.report import (
+    RESULTS,
+    gather,
+    pictures_of,
+    write_html,
+    write_markdown,
+    write_results,
+)
 from fairseq_ki.evaluation.results_page import Example
 from fairseq_ki.evaluation.summary import as_text
 from fairseq_ki.experiments.recipe_file import RecipeFile
@@ -55,22 +64,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Write what was asked for; the tables also go to the terminal."""
     results = gather(args.runs, [tuple(pair) for pair in args.compare], args.join)
-    _check_outputs(args)
     examples = _examples(args.examples) if args.results else []
+    _check_outputs(args)
     for each in results:
         print(as_text(each) + "\n")
-    try:
-        if args.out:
-            write_html(results, args.out)
-            print(f"wrote {args.out}")
-        if args.markdown:
-            write_markdown(results, args.markdown)
-            print(f"wrote {args.markdown}")
-        if args.results:
-            write_results(results, examples, args.results)
-            print(f"wrote {args.results}")
-    except ImportError as e:  # names the extra that is missing
-        raise ValueError(str(e)) from e
+    if args.out:
+        write_html(results, args.out)
+        print(f"wrote {args.out}")
+    if args.markdown:
+        write_markdown(results, args.markdown)
+        print(f"wrote {args.markdown}")
+    if args.results:
+        write_results(results, examples, args.results)
+        print(f"wrote {args.results}")
     return 0
 
 
@@ -92,8 +98,17 @@ def _examples(folder: Path | None) -> list[Example]:
 
 
 def _check_outputs(args: argparse.Namespace) -> None:
-    """Refuse to write over what is reported on, or into a file as if it were a folder."""
+    """Make the folders of the outputs; refuse, before any is written, what can not be written.
+
+    That is: over what is reported on, into a file as if it were a folder, or without matplotlib.
+    """
+    if args.out or args.markdown:
+        try:
+            require_matplotlib()
+        except ImportError as e:  # names the extra that is missing
+            raise ValueError(str(e)) from e
     taken = {path.resolve() for path in args.runs}
+    made: list[tuple[str, Path]] = []
     taken |= {(path / name).resolve() for path in args.runs for name in (RESULTS, DOWNSTREAM)}
     for option, path in (
         ("--out", args.out),
@@ -107,6 +122,20 @@ def _check_outputs(args: argparse.Namespace) -> None:
                 f"{option} {path}: expected a file of its own, found a folder, one of the runs or "
                 "another output; choose another name"
             )
-        if path.parent.exists() and not path.parent.is_dir():
-            raise ValueError(f"{option} {path}: expected a folder at {path.parent}, found a file")
+        folders = [path.parent, *([pictures_of(path)] if path is args.markdown else [])]
+        for each in (part for folder in folders for part in (folder, *folder.parents)):
+            if each.exists() and not each.is_dir():
+                raise ValueError(f"{option} {path}: expected a folder at {each}, found a file")
         taken.add(path.resolve())
+        made.append((option, path.parent))
+    for option, folder in made:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            writable = os.access(folder, os.W_OK)
+        except OSError:
+            writable = False
+        if not writable:
+            raise ValueError(
+                f"{option}: expected a folder that can be written to, found {folder}; choose "
+                "another"
+            )

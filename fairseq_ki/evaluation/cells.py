@@ -73,10 +73,10 @@ def seeds_of(results: Results, cell: Cell) -> list[int]:
 
 @dataclass(frozen=True)
 class Value:
-    """A number, or with ``bound`` one that it is at least."""
+    """A number; with a ``bound`` (see savings.py) one that the true number is above or below."""
 
     number: float
-    bound: bool = False
+    bound: str = ""
 
 
 def value(results: Results, cell: Cell, seed: int) -> Value:
@@ -114,7 +114,7 @@ def _saved(run: Run, alone: Run | None) -> Value:
         saved = saving(run.curve, alone.curve, run.guidance or run.validated)
     except ValueError:  # nothing to compare there
         return Value(math.nan)
-    return Value(saved.updates, bound=not saved.reached)
+    return Value(saved.updates, bound=saved.bound)
 
 
 def _ppl_at_cost(run: Run, other: Run | None) -> float:

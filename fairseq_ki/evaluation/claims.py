@@ -16,7 +16,7 @@ from typing import Any
 from fairseq_ki.evaluation import cells
 from fairseq_ki.evaluation.cells import Cell, Value
 from fairseq_ki.evaluation.results import Results
-from fairseq_ki.evaluation.savings import spread
+from fairseq_ki.evaluation.savings import ABOVE, BELOW, spread
 from fairseq_ki.evaluation.specs import Finding, TableSpec
 from fairseq_ki.evaluation.tables import PAPER_ROW, UNKNOWN, Table, with_range
 
@@ -122,21 +122,29 @@ def _shown(results: Results, text: str) -> str:
     return BOTH.join(parts) if any(part != UNKNOWN for part in parts) else UNKNOWN
 
 
-HOLDS, NOT, UNDECIDED, UNKNOWN_YET = "holds", "does not hold", "undecided", "not measured"
+HOLDS, NOT, UNDECIDED = "holds", "does not hold", "undecided"
+UNTRIED, UNKNOWN_YET = "not put to the test", "not measured"
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """What a finding's rule says of the results; ``text`` says it with the numbers."""
+    """What a finding's rule says of the results; ``numbers`` is the rule with the numbers in."""
 
-    claim: str
+    finding: Finding
     verdict: str
-    text: str
+    often: str = ""
+    numbers: str = ""
 
     @property
-    def sentence(self) -> str:
-        """The claim and what became of it."""
-        return f"{self.claim} {self.text}"
+    def said(self) -> str:
+        """The verdict, and in how many seeds."""
+        at_this_size = " at this size" if self.verdict in (HOLDS, NOT, UNDECIDED) else ""
+        return f"{self.verdict.capitalize()}{at_this_size}{self.often}"
+
+    @property
+    def reason(self) -> str:
+        """The claim and the numbers that decided."""
+        return self.finding.text + (f" Measured: {self.numbers}." if self.numbers else "")
 
 
 def judged(results: Results) -> list[Judgement]:
@@ -159,11 +167,13 @@ def _judge(results: Results, finding: Finding) -> Judgement:
         if not any(math.isnan(v.number) for v in values)
     }
     if not known:
-        return Judgement(finding.claim, UNKNOWN_YET, "Not measured.")
+        return Judgement(finding, UNKNOWN_YET)
     judged_by_seed = [_true(operators, values) for values in known.values()]
     holds = judged_by_seed.count(True)
     verdict = UNDECIDED
-    if holds == len(known):
+    if _one_run_by_two_names(terms, known):
+        verdict = UNTRIED
+    elif holds == len(known):
         verdict = HOLDS
     elif judged_by_seed.count(False) == len(known):
         verdict = NOT
@@ -177,13 +187,36 @@ def _judge(results: Results, finding: Finding) -> Judgement:
     shown = [with_range(s, term.show) for s, term in zip(spreads, terms)]
     if any(a == b for a, b in pairwise(shown)):  # rounding hides what was compared
         shown = [with_range(s, term.show_exactly) for s, term in zip(spreads, terms)]
-    asked = shown[0] + "".join(f" {op} {text}" for op, text in zip(operators, shown[1:]))
+    shown = [_named(results, term, text) for term, text in zip(terms, shown)]
+    numbers = shown[0] + "".join(f" {op} {text}" for op, text in zip(operators, shown[1:]))
     often = " (one seed)"
-    if len(known) > 1:
+    if verdict == UNTRIED:
+        often = ": what is compared is the same to the last digit"
+    elif len(known) > 1:
         often = f" (true in {holds} of {len(known)} seeds)"
-    return Judgement(
-        finding.claim, verdict, f"{verdict.capitalize()} at this size{often}. Asked: {asked}."
+    return Judgement(finding, verdict, often, numbers)
+
+
+def _one_run_by_two_names(terms: list[Term], known: dict[int, list[Value]]) -> bool:
+    """Whether two arms, far from being compared, did the same in every seed."""
+    return any(
+        a.cell
+        and b.cell
+        and a.cell.arm != b.cell.arm
+        and a.factor == b.factor
+        and not (a.cell.alone or a.cell.metric)  # which may well agree by chance
+        and all(values[i] == values[i + 1] for values in known.values())
+        for i, (a, b) in enumerate(pairwise(terms))
     )
+
+
+def _named(results: Results, term: Term, text: str) -> str:
+    """A number with the arm that it is of."""
+    if term.cell is None:
+        return text
+    factor = "" if term.factor == 1 else f"{term.factor:g} x "
+    saves = " saves" if term.cell.alone else ":"
+    return f"{factor}{results.label(term.cell.arm)}{saves} {text}"
 
 
 def _true(operators: list[str], values: list[Value]) -> bool | None:
@@ -195,12 +228,9 @@ def _true(operators: list[str], values: list[Value]) -> bool | None:
 
 
 def _compared(op: str, a: Value, b: Value) -> bool | None:
-    """``a op b``; of a bound it is known only that the number is no smaller."""
+    """``a op b``; None where a number that is only a bound might yet turn it."""
     found = _COMPARE[op](a.number, b.number)
-    if not (a.bound or b.bound):
-        return found
     smaller, larger = (a, b) if op.startswith("<") else (b, a)
-    if smaller.bound and larger.bound:
-        return None
-    # a larger side that may grow confirms, a smaller one that may grow refutes
-    return found if found == larger.bound else None
+    # what is true stays true unless the sides may come closer, what is false unless they may part
+    turning = (ABOVE, BELOW) if found else (BELOW, ABOVE)
+    return None if smaller.bound == turning[0] or larger.bound == turning[1] else found

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from fairseq_ki.evaluation.results import Comparison, Results, Run
-from fairseq_ki.evaluation.savings import Curve, Saving, Spread, saving, spread
+from fairseq_ki.evaluation.savings import ABOVE, Curve, Saving, Spread, saving, spread
 from fairseq_ki.evaluation.tables import UNKNOWN, Table, count, percent, ppl, with_range
 
 GUIDANCE, END = "end of guidance", "end"
@@ -28,8 +28,13 @@ class Compared:
         return spread([value(s) for s in self.savings])
 
     def bounded(self, value: Callable[[Saving], float]) -> Spread | None:
-        """The same for what is only a lower bound where self-learning never got there."""
-        return spread([value(s) for s in self.savings], [not s.reached for s in self.savings])
+        """The same for what is only a bound where the crossing lies outside self-learning's run."""
+        return spread([value(s) for s in self.savings], [s.bound for s in self.savings])
+
+    @property
+    def reached(self) -> bool:
+        """Whether self-learning got there with any seed."""
+        return any(s.bound != ABOVE for s in self.savings)
 
 
 def compare(results: Results) -> list[Compared]:
@@ -75,7 +80,8 @@ def _saving(results: Results, comparison: Comparison, seed: int, at: int) -> Sav
         at,
         inherited.cost,
         alone.cost,
-        inherited.teacher_training - alone.teacher_training,
+        inherited.teacher_training,
+        alone.teacher_training,
     )
 
 
@@ -101,17 +107,20 @@ def savings_table(results: Results, compared: list[Compared]) -> Table:
             "updates self-learning needs",
             "saved: updates",
             "FLOPs with the teacher's passes",
-            "FLOPs with its training too",
+            "FLOPs with the teacher's training too",
             *(["the paper (updates)"] if paper else []),
         ],
         note="1 - cost of inheriting until that update / cost of self-learning until the same "
         "PPL, its first crossing, linear in the loss between validations. > : not reached "
-        "within the run, so at least that much. A negative saving is a loss.",
+        "within the run, so at least that much; at equal lengths > 0 says no more than that "
+        "inheriting ends better. < : reached at the first validation, so at most that much. "
+        "A negative saving is a loss.",
     )
     for row in compared:
         table.rows.append(
             [
-                _title(row),
+                f"{results.label(row.comparison.inherited)} against "
+                f"{results.label(row.comparison.alone)}, {row.point}",
                 with_range(row.over_seeds(lambda s: s.at), count),
                 with_range(row.over_seeds(lambda s: s.ppl), ppl),
                 with_range(row.over_seeds(lambda s: s.alone_ppl), ppl),
@@ -147,11 +156,11 @@ def verdicts(results: Results, compared: list[Compared]) -> list[str]:
         updates = with_range(row.bounded(lambda s: s.updates), percent)
         cost = with_range(row.bounded(lambda s: s.flops), percent)
         total = len(row.savings)
-        saves = sum(s.updates > 0 or not s.reached for s in row.savings)
+        saves = sum(s.updates > 0 or s.bound == ABOVE for s in row.savings)
         often = f" (in {saves} of {total} seeds)" if total > 1 else ""
         text = f"At {at} updates ({row.point}) {ki} has a validation PPL of {here}"
         text += f", {alone} {there}. " if there != UNKNOWN else ". "
-        if not any(s.reached for s in row.savings):
+        if not row.reached:
             text += f"{alone[:1].upper()}{alone[1:]} does not get to that PPL in its run"
         elif saves:
             text += f"{alone[:1].upper()}{alone[1:]} needs {needed} updates for that PPL"

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 MARKERS = "osD^vPX*"
+LONGEST_NAME = 50  # characters in a picture
 
 
 def pictures(results: Results, compared: list[Compared]) -> list[Picture]:
@@ -65,14 +66,15 @@ def pictures(results: Results, compared: list[Compared]) -> list[Picture]:
                 lambda ax, c: _draw_rate(ax, c, results),
             )
         )
-    if any(row.savings for row in compared):
+    if any(row.reached for row in compared):
         bars, axis = _bars(results, compared)
         found.append(
             Picture(
                 "savings",
                 "Saved at equal validation PPL",
-                "One mark per seed, a bar at the mean; an arrow is a lower bound, because "
-                "self-learning never reached that PPL.",
+                "One mark per seed, a bar at the mean; an arrow is a bound, because "
+                "self-learning reached that PPL after its run, or before its first validation. "
+                "PPLs that it reached with no seed are left out.",
                 lambda ax, c: _draw_savings(ax, c, results, bars, axis),
                 height=1.1 + 0.4 * max(6, len(bars)),
             )
@@ -181,6 +183,7 @@ def _plain_x(ax: "Axes", name: str) -> None:
 
 def _entry(name: str) -> str:
     """A name for the legend: matplotlib leaves out those that begin with an underscore."""
+    name = name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
     return f" {name}" if name.startswith("_") else name
 
 
@@ -198,7 +201,7 @@ def _draw_rate(ax: "Axes", colours: Colours, results: Results) -> None:
     for arm, runs, i in _arms(results):
         rates = runs[0].train.get("ki_rate", [])  # a schedule is the same for all seeds
         if any(rate > 0 for rate in rates):
-            curve = (tuple(runs[0].train["updates"]), tuple(rates))
+            curve = (tuple(runs[0].train["updates"]), tuple(round(r, 2) for r in rates))
             drawn.setdefault(curve, (i, []))[1].append(results.label(arm))
     for (x, rates), (i, names) in drawn.items():
         others = f" and {len(names) - 1} more" if len(names) > 1 else ""
@@ -221,15 +224,16 @@ MOST_BARS = 12  # before the paper's measure stands alone; the table has all
 
 @dataclass(frozen=True)
 class _Bar:
-    """One line of the picture of savings: (share, whether it was reached) for every seed."""
+    """One line of the picture of savings: (share, mark of a bound) for every seed."""
 
     arm: str
     name: str
-    shares: list[tuple[float, bool]]
+    shares: list[tuple[float, str]]
 
 
 def _bars(results: Results, compared: list[Compared]) -> tuple[list[_Bar], str]:
     """The bars, and what they all have in common, for the axis below them."""
+    compared = [row for row in compared if row.reached]
     several = len({row.comparison.inherited for row in compared}) > 1
     shown, measures = compared, MEASURES
     if len(compared) * len(MEASURES) > MOST_BARS:
@@ -244,7 +248,7 @@ def _bars(results: Results, compared: list[Compared]) -> tuple[list[_Bar], str]:
         where = [row.point] if len(points) > 1 or not several else []
         for measure, value in measures:
             what = [measure] if len(measures) > 1 else []
-            shares = [(value(s), s.reached) for s in row.savings if not math.isnan(value(s))]
+            shares = [(value(s), s.bound) for s in row.savings if not math.isnan(value(s))]
             if shares:
                 bars.append(_Bar(arm, _in_two_lines([*who, *where, *what]), shares))
     common = "of updates " if len(measures) == 1 else ""
@@ -254,6 +258,7 @@ def _bars(results: Results, compared: list[Compared]) -> tuple[list[_Bar], str]:
 
 def _in_two_lines(parts: list[str]) -> str:
     """What a bar is called: the last part on a line of its own."""
+    parts = [_entry(part) for part in parts]
     return ", ".join(parts[:-1]) + (",\n" if parts[:-1] else "") + parts[-1]
 
 
@@ -263,9 +268,8 @@ def _draw_savings(
     arms = {arm: i for arm, _, i in _arms(results)}
     for line, bar in enumerate(bars):
         colour = colours.series[arms[bar.arm]] if bar.arm in arms else colours.ink
-        for share, reached in bar.shares:
-            marker = "o" if reached else ">"
-            ax.plot([100 * share], [-line], marker, color=colour, markersize=7, alpha=0.75)
+        for share, bound in bar.shares:
+            ax.plot([100 * share], [-line], bound or "o", color=colour, markersize=7, alpha=0.75)
         mean = 100 * fmean([share for share, _ in bar.shares])
         ax.plot([mean, mean], [-line - 0.3, -line + 0.3], color=colours.ink, linewidth=2)
     for saved in {c.paper.saving for c in results.comparisons if c.paper}:

@@ -3,6 +3,7 @@
 import html
 import shlex
 
+from fairseq_ki.evaluation.claims import HOLDS, NOT, judged
 from fairseq_ki.evaluation.comparisons import Compared
 from fairseq_ki.evaluation.downstream_table import downstream_facts
 from fairseq_ki.evaluation.picture import INK, SERIES, Picture
@@ -10,7 +11,7 @@ from fairseq_ki.evaluation.results import Results, Run
 from fairseq_ki.evaluation.summary import (
     cost_table,
     provenance,
-    sentences,
+    remarks,
     tables,
     warning,
 )
@@ -23,10 +24,13 @@ body { margin: 0 auto; padding: 1rem 1rem 4rem; max-width: 75rem; background: va
 h1 { font-size: 1.7rem; line-height: 1.25; margin: 1rem 0 .25rem }
 h2 { font-size: 1.35rem; margin: 2.5rem 0 .5rem; padding-top: 1rem;
   border-top: 1px solid var(--grid) }
+a { color: var(--series-0) }
 h3 { font-size: 1.05rem; margin: 2rem 0 .5rem }
 p { max-width: 48rem; margin: .6rem 0 }
 .quiet, .note, figcaption { color: var(--quiet); font-size: .875rem }
-.finding { border-left: 4px solid var(--series-1); padding: .1rem 0 .1rem .9rem }
+.finding { border-left: 4px solid var(--quiet); padding: .1rem 0 .1rem .9rem }
+.finding.holds { border-color: var(--series-2) }
+.finding.fails { border-color: var(--series-1) }
 .warning { border: 2px solid var(--series-4); border-radius: .4rem; padding: .6rem .9rem;
   font-weight: 600 }
 .scroll { overflow-x: auto; border: 1px solid var(--grid); border-radius: .4rem;
@@ -41,6 +45,7 @@ thead th { vertical-align: bottom; white-space: normal; min-width: 5rem; color: 
 thead th.text { min-width: 6.5rem }
 td.text { white-space: normal; min-width: 9rem }
 td small { display: block; color: var(--quiet); font-size: .8em }
+tbody th { white-space: normal; min-width: 9rem }
 tr.paper > * { color: var(--quiet); font-weight: normal; font-style: italic }
 tbody tr:last-child > * { border-bottom: 0 }
 th:first-child { text-align: left; background: var(--page); position: sticky; left: 0 }
@@ -68,6 +73,9 @@ pre { overflow-x: auto; padding: .7rem; border: 1px solid var(--grid); border-ra
 """
 
 
+_VERDICTS = {HOLDS: "holds", NOT: "fails"}  # the words beside them say the same
+
+
 def _variables(theme: int) -> str:
     page, quiet = (("#ffffff", "#56606b"), ("#14171a", "#a0a8b2"))[theme]
     names = {name: pair[theme] for name, pair in INK.items()}
@@ -78,11 +86,12 @@ def _variables(theme: int) -> str:
 
 def page(sections: list[tuple[Results, list[Compared], list[Picture]]], title: str) -> str:
     """The whole document; one section per experiment, pictures as inline SVG."""
-    body = "\n".join(
-        (f"<h2>{html.escape(s[0].title or s[0].name)}</h2>\n" if len(sections) > 1 else "")
-        + _section(number, *s)
-        for number, s in enumerate(sections)
-    )
+    several = len(sections) > 1
+    titles = [html.escape(results.title or results.name) for results, _, _ in sections]
+    body = _contents(titles) if several else ""
+    for number, (heading, section) in enumerate(zip(titles, sections)):
+        body += f'<h2 id="section{number}">{heading}</h2>\n' if several else ""
+        body += _section(number, *section) + "\n"
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
@@ -91,6 +100,11 @@ def page(sections: list[tuple[Results, list[Compared], list[Picture]]], title: s
         f"@media (prefers-color-scheme: dark){{:root{{{_variables(1)}}}}}\n{_STYLE}</style>\n"
         f"</head>\n<body>\n<h1>{html.escape(title)}</h1>\n{body}\n</body>\n</html>\n"
     )
+
+
+def _contents(titles: list[str]) -> str:
+    lines = (f'<li><a href="#section{i}">{title}</a></li>' for i, title in enumerate(titles))
+    return f"<nav><ul>{''.join(lines)}</ul></nav>\n"
 
 
 def _section(
@@ -102,9 +116,11 @@ def _section(
     if warning(results):
         parts.append(f'<p class="warning">{html.escape(warning(results))}</p>')
     parts += [
-        f'<p class="finding">{html.escape(sentence)}</p>'
-        for sentence in sentences(results, compared)
+        f'<p class="finding {_VERDICTS.get(j.verdict, "")}"><b>{html.escape(j.said)}.</b> '
+        f"{html.escape(j.reason)}</p>"
+        for j in judged(results)
     ]
+    parts += [f'<p class="finding">{html.escape(s)}</p>' for s in remarks(results, compared)]
     parts.append('<div class="pictures">')
     for picture in pictures:
         parts.append(

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from fairseq_ki.evaluation import results_file
-from fairseq_ki.evaluation.claims import check_claims
+from fairseq_ki.evaluation.claims import check_claims, judged
 from fairseq_ki.evaluation.comparisons import compare
 from fairseq_ki.evaluation.downstream import FILE as DOWNSTREAM
 from fairseq_ki.evaluation.downstream import Downstream
@@ -21,7 +21,7 @@ from fairseq_ki.evaluation.results_page import Example, results_page
 from fairseq_ki.evaluation.summary import (
     cost_table,
     provenance,
-    sentences,
+    remarks,
     tables,
     warning,
 )
@@ -75,9 +75,12 @@ def gather(
         found.append(from_downstream(tuned))
     for inherited, alone in compare_arms or []:
         matching = [r for r in found if {inherited, alone} <= set(r.arms)]
-        if not matching:
+        if not matching or inherited == alone:
             names = sorted({arm for r in found for arm in r.arms})
-            raise ValueError(f"expected two runs among {names}, found {inherited} {alone}")
+            raise ValueError(
+                f"--compare: expected two runs of one experiment among {names}, found "
+                f"{inherited} {alone}"
+            )
         for each in matching:
             pair = (inherited, alone)
             if pair not in [(c.inherited, c.alone) for c in each.comparisons]:
@@ -93,7 +96,10 @@ def _file_in(path: Path) -> Path:
             return path / name
     if path.is_dir():
         raise ValueError(f"{path}: expected a folder with {RESULTS}, found none in it")
-    raise ValueError(f"{path}: expected a folder, results.json or training log")
+    raise ValueError(
+        f"{path}: expected a folder, results.json or training log, found nothing there; look for "
+        "a mistake in the path"
+    )
 
 
 def from_logs(paths: list[Path]) -> Results:
@@ -199,9 +205,10 @@ def write_markdown(results: list[Results], path: Path) -> None:
         if len(results) > 1 and (each.title or each.name):
             parts.append(f"## {markdown(each.title or each.name)}")
         parts += [text for text in (markdown(each.about), _bold(warning(each))) if text]
-        parts += map(markdown, sentences(each, compared))
+        parts += [f"**{j.said}.** {markdown(j.reason)}" for j in judged(each)]
+        parts += map(markdown, remarks(each, compared))
         for picture in pictures(each, compared):
-            file = path.parent / f"{path.stem}_files" / f"{number}-{picture.name}.png"
+            file = pictures_of(path) / f"{number}-{picture.name}.png"
             _write(file, picture.png())
             link = f"![{picture.title}]({file.parent.name}/{file.name})"
             parts.append(f"### {picture.title}\n\n{link}\n\n{markdown(picture.caption)}")
@@ -213,6 +220,11 @@ def write_markdown(results: list[Results], path: Path) -> None:
         parts.append("\n".join(f"- {fact}" for fact in facts))
         parts.append(_commands(each))
     _write(path, ("\n\n".join(part.strip("\n") for part in parts if part) + "\n").encode())
+
+
+def pictures_of(path: Path) -> Path:
+    """The folder in which the pictures of a Markdown report lie."""
+    return path.parent / f"{path.stem}_files"
 
 
 def _commands(results: Results) -> str:
@@ -232,7 +244,7 @@ def _bold(text: str) -> str:
 def _title(results: list[Results]) -> str:
     if len(results) == 1:
         return results[0].title or results[0].name
-    return "Knowledge Inheritance: " + ", ".join(r.name for r in results)
+    return f"Knowledge Inheritance: {len(results)} experiments"
 
 
 def _write(path: Path, data: bytes) -> None:

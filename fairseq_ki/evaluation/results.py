@@ -194,6 +194,10 @@ class Results:
             if not texts or not isinstance(corpus.get("description", {}), dict):
                 expected = "path and sha256, and a mapping as description"
                 raise ValueError(f"corpus: expected {expected}, found {str(corpus)[:100]}")
+        made = [(run.name, run.seed) for run in self.runs if run.kind != "command"]
+        if len(set(made)) < len(made):
+            twice = next(each for each in made if made.count(each) > 1)
+            raise ValueError(f"expected every run once with each seed, found twice {twice}")
 
     def arm(self, name: str) -> list[Run]:
         """The runs of one arm, by seed."""

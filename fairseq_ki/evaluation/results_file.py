@@ -42,8 +42,14 @@ def load_downstream(path: Path) -> Downstream:
 
 
 def is_one(path: Path) -> bool:
-    """Whether a file bears the mark of one of the two, damaged or not."""
-    with open(path, "rb") as lines:  # of a log, there may be many
+    """Whether a file is meant to be one of the two, damaged or not.
+
+    By its mark, or because it begins, or does not even begin, as :func:`save` writes; a log of
+    fairseq has its first record on its first line.
+    """
+    with open(path, "rb") as lines:
+        if path.suffix == ".json" and lines.readline() in (b"", b"{\n"):
+            return True
         return any(name.encode() in line for line in lines for name in _FORMATS)
 
 
@@ -51,7 +57,10 @@ def _load(path: Path, formats: dict[str, type]) -> Any:
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as e:  # not UTF-8, not JSON, or nested without end
-        raise ValueError(f"{path}: expected JSON, found {e}") from None
+        raise ValueError(
+            f"{path}: expected the JSON of fairseq-ki experiment or finetune, found {e}; a file "
+            "that was cut off has to be copied or written again"
+        ) from None
     found = data.get("format") if isinstance(data, dict) else type(data).__name__
     if not isinstance(found, str) or found not in formats:
         expected = " or ".join(map(repr, formats))

@@ -11,6 +11,8 @@ from statistics import fmean
 
 from fairseq_ki.evaluation.logs import interpolate
 
+ABOVE, BELOW = ">", "<"  # a number that is a bound: the true one is at least, or at most, that
+
 
 @dataclass(frozen=True)
 class Curve:
@@ -62,16 +64,17 @@ class Saving:
     """What one inheriting run saves against one self-learning run, at one update count.
 
     ``ppl`` is what the inheriting run has at update ``at``, ``alone_ppl`` what self-learning has
-    at the same update (nan if its run is shorter). ``reached`` is False where self-learning
-    never gets to ``ppl``: then ``needed`` is the length of its run and each saving a lower
-    bound, printed with ``>``.
+    at the same update (nan if its run is shorter). ``bound`` is ``>`` where self-learning never
+    gets to ``ppl``: then ``needed`` is the length of its run, and it and each saving are at least
+    that. It is ``<`` where self-learning is there at its first validation, and so perhaps was
+    before: they are at most that. Empty where the crossing is known.
     """
 
     at: float
     ppl: float
     alone_ppl: float
     needed: float
-    reached: bool
+    bound: str
     updates: float
     flops: float
     flops_with_teacher_training: float
@@ -84,6 +87,7 @@ def saving(
     inherited_cost: Cost | None = None,
     alone_cost: Cost | None = None,
     teacher_training: float = 0.0,
+    alone_teacher_training: float = 0.0,
 ) -> Saving:
     """1 - cost of the inheriting run at ``at`` / cost of self-learning to the same loss.
 
@@ -93,6 +97,7 @@ def saving(
         inherited_cost: FLOPs until an update, the teacher's forward passes included.
         alone_cost: the same for self-learning. Without both, savings in FLOPs are nan.
         teacher_training: FLOPs that training the teacher took.
+        alone_teacher_training: the same for what it is compared with, should that inherit too.
 
     Raises:
         ValueError: if ``at`` lies outside the inheriting run's curve, the loss is not
@@ -105,6 +110,7 @@ def saving(
             f"{inherited.updates[0]} to {inherited.end}"
         )
     crossing = alone.updates_to(loss)
+    bound = ABOVE if crossing is None else BELOW if crossing == alone.updates[0] else ""
     needed = alone.end if crossing is None else crossing
     if needed == 0:
         raise ValueError("the run to compare with has this loss before its first update")
@@ -112,13 +118,13 @@ def saving(
     if inherited_cost and alone_cost:
         cost, all_of_it = inherited_cost(at), alone_cost(needed) or math.nan
         flops = 1 - cost / all_of_it
-        with_training = 1 - (cost + teacher_training) / all_of_it
+        with_training = 1 - (cost + teacher_training) / (all_of_it + alone_teacher_training)
     return Saving(
         at=at,
         ppl=perplexity(loss),
         alone_ppl=perplexity(alone.loss_at(at)),
         needed=needed,
-        reached=crossing is not None,
+        bound=bound,
         updates=1 - at / needed,
         flops=flops,
         flops_with_teacher_training=with_training,
@@ -132,24 +138,28 @@ def perplexity(loss: float) -> float:
 
 @dataclass(frozen=True)
 class Spread:
-    """Middle and range of a value over seeds; ``bound`` if any of them is a lower bound."""
+    """Middle and range of a value over seeds.
+
+    ``count`` of the ``total`` seeds are known; ``bound`` has the marks of those that are bounds.
+    """
 
     middle: float
     low: float
     high: float
     count: int
-    bound: bool = False
+    total: int
+    bound: str = ""
 
 
 def spread(
     values: Sequence[float],
-    bounds: Sequence[bool] = (),
+    bounds: Sequence[str] = (),
     middle: Callable[[Sequence[float]], float] = fmean,
 ) -> Spread | None:
     """Middle, smallest and largest of the values that are known (not nan); None without any."""
-    known = [(v, b) for v, b in zip(values, bounds or [False] * len(values)) if not math.isnan(v)]
+    known = [(v, b) for v, b in zip(values, bounds or [""] * len(values)) if not math.isnan(v)]
     if not known:
         return None
     numbers = [v for v, _ in known]
-    bound = any(b for _, b in known)
-    return Spread(middle(numbers), min(numbers), max(numbers), len(numbers), bound)
+    bound = "".join(sorted({b for _, b in known}))
+    return Spread(middle(numbers), min(numbers), max(numbers), len(numbers), len(values), bound)

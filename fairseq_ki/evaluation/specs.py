@@ -32,10 +32,19 @@ class TableSpec:
 
 @dataclass
 class Finding:
-    """A claim of the paper, and the rule by which it holds here (see claims.py)."""
+    """A claim, and the rule by which it holds here (see claims.py).
+
+    ``source`` says where the paper makes it (``Fig. 1a``); a claim of our own has none.
+    """
 
     claim: str
     rule: str
+    source: str = ""
+
+    @property
+    def text(self) -> str:
+        """The claim, with whose it is."""
+        return f"The paper ({self.source}): {self.claim}" if self.source else self.claim
 
 
 @dataclass

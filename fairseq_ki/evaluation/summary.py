@@ -32,19 +32,29 @@ def ppl_table(results: Results) -> Table:
         "Validation perplexity",
         ["run", *(count(u) for u in columns), "end", *(["the paper"] if paper else [])],
         note="By updates; over several seeds the mean [lowest..highest]. Self-learning loss on "
-        "the same validation masks for all."
-        + (" Each on its own data's validation text." if len(results.corpus) > 1 else ""),
+        f"the same validation masks for all. {_validated_on(results)}".strip(),
     )
     for arm in validated:
         runs = results.arm(arm)
         cells = [with_range(spread([r.ppl(u) for r in runs]), ppl) for u in columns]
-        end = with_range(spread([r.validated for r in runs]), count)
-        last = with_range(spread([r.ppl(r.validated) for r in runs]), ppl)
-        row = [results.label(arm), *cells, f"{last} at {end}"]
+        end = min(r.validated for r in runs if r.curve)  # as far as all seeds came
+        last = with_range(spread([r.ppl(end) for r in runs]), ppl)
+        row = [results.label(arm), *cells, f"{last} at {count(end)}"]
         if paper:
             row.append(_paper_ppl(runs[0]))
         table.rows.append(row)
     return table
+
+
+def _validated_on(results: Results) -> str:
+    """A sentence where rows of the table are PPLs of different text; empty otherwise."""
+    texts = {str(c.get("description", {}).get("valid", c["sha256"])) for c in results.corpus}
+    if len(texts) < 2 and not any("--ki-mixture" in r.command for r in results.runs):
+        return ""
+    return (
+        "Each run is validated on the text of its own data, of a mixture on all of its domains: "
+        "rows of different data do not compare."
+    )
 
 
 def _reached(results: Results, arms: list[str], updates: int) -> bool:
@@ -158,15 +168,25 @@ def warning(results: Results) -> str:
     )
 
 
-def sentences(results: Results, compared: list[Compared]) -> list[str]:
-    """The findings of the recipe, judged, and what inheriting saved.
+def remarks(results: Results, compared: list[Compared]) -> list[str]:
+    """Sentences beside the findings: what inheriting saved, and what could not be said.
 
     Where findings say what matters, several comparisons stand in their table alone.
     """
-    found = [judgement.sentence for judgement in judged(results)]
-    if not found or len(results.comparisons) == 1:
-        found += verdicts(results, compared)
-    return found + gaps(compared)
+    several = results.findings and len(results.comparisons) > 1
+    saved = [] if several else verdicts(results, compared)
+    return saved + gaps(compared) + _cut_short(results)
+
+
+def _cut_short(results: Results) -> list[str]:
+    """Arms whose seeds did not come equally far."""
+    ends = {arm: [r.validated for r in results.arm(arm) if r.curve] for arm in results.arms}
+    return [
+        f"Not all seeds came equally far: {results.label(arm)}, validated last at "
+        f"{', '.join(map(count, of_seeds))} updates. What is said of its end is of these."
+        for arm, of_seeds in ends.items()
+        if len(set(of_seeds)) > 1
+    ]
 
 
 def tables(results: Results, compared: list[Compared]) -> list[Table]:
@@ -187,7 +207,8 @@ def as_text(results: Results) -> str:
     """The whole summary for a terminal."""
     compared = compare(results)
     parts = [warning(results), *(table.text(WIDTH) for table in tables(results, compared))]
-    parts += ["\n".join(wrap(s, WIDTH)) for s in sentences(results, compared)]
+    found = [f"{judgement.said}. {judgement.reason}" for judgement in judged(results)]
+    parts += ["\n".join(wrap(s, WIDTH)) for s in [*found, *remarks(results, compared)]]
     parts.append(cost_table(results).text(WIDTH))
     parts.append("\n".join(f"corpus {c['path']}: SHA-256 {c['sha256']}" for c in results.corpus))
     return "\n\n".join(part for part in parts if part)

@@ -157,15 +157,19 @@ def minutes(seconds: float) -> str:
 
 
 def with_range(value: Spread | None, number: Callable[[float], str]) -> str:
-    """``middle [lowest..highest]`` over seeds, one number where they agree; ``>`` for a bound."""
+    """``middle [lowest..highest]`` over seeds, one number where they agree.
+
+    ``>`` and ``<`` for bounds; seeds without a number are not passed over in silence.
+    """
     if value is None:
         return UNKNOWN
-    mark = ">" if value.bound else ""
+    mark = value.bound
+    missing = "" if value.count == value.total else f" ({value.count} of {value.total} seeds)"
     middle, low, high = map(number, (value.middle, value.low, value.high))
     if low == high:
-        return mark + middle
+        return mark + middle + missing
     unit = next((u for u in (" %", " s", " min", " h") if low.endswith(u)), "")
     if unit and middle.endswith(unit) and high.endswith(unit):  # named once
         middle, low, high = (n.removesuffix(unit) for n in (middle, low, high))
-        return f"{mark}{middle} [{low}..{high}]{unit}"
-    return f"{mark}{middle} [{low}..{high}]"
+        return f"{mark}{middle} [{low}..{high}]{unit}{missing}"
+    return f"{mark}{middle} [{low}..{high}]{missing}"

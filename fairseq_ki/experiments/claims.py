@@ -6,7 +6,7 @@ tables:
     rows:
       - {label: smoothing 0.1, cells: ["smooth@16%", "smooth@32%"], paper: ["6.71", "5.74"]}
 findings:
-  - {claim: KI is better than label smoothing., rule: "ki@80% < smooth@80%"}
+  - {claim: KI is better than label smoothing., rule: "ki@80% < smooth@80%", source: Table 10}
 """
 
 from typing import Any
@@ -17,7 +17,7 @@ from fairseq_ki.experiments.recipe_file import RecipeFile
 
 _TABLE = {"title": str, "note": str, "columns": list, "rows": list}
 _ROW = {"label": str, "cells": list, "paper": list}
-_FINDING = {"claim": str, "rule": str}
+_FINDING = {"claim": str, "rule": str, "source": str}
 
 
 def checked_tables(source: RecipeFile, tables: list, runs: set[str]) -> list[dict[str, Any]]:
@@ -52,7 +52,7 @@ def joined(findings: list, general: list, runs: set[str]) -> list:
     ``general`` ones stay at a scale that has their runs, and does not make their claim or judge by
     their rule itself.
     """
-    said = {str(f.get(key)) for f in findings if isinstance(f, dict) for key in _FINDING}
+    said = {str(f.get(key)) for f in findings if isinstance(f, dict) for key in ("claim", "rule")}
     return [
         *findings,
         *(
@@ -81,7 +81,9 @@ def checked_findings(source: RecipeFile, findings: list, runs: set[str]) -> list
     checked = []
     for i, finding in enumerate(findings):
         where = ("findings", i)
-        finding = source.mapping(finding, _FINDING, where, ("claim", "rule"))
+        finding = source.mapping(
+            finding, _FINDING, where, ("claim", "rule")
+        )  # source: if the paper's
         _known(source, _cells, finding["rule"], runs, (*where, "rule"))
         checked.append({**finding, "claim": " ".join(finding["claim"].split())})
     return checked

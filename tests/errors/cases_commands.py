@@ -57,6 +57,12 @@ def one_seed(seed=1, lr=1, ppl=16.0, sha="a", asked=()):
     return Results("x", "", "", str(seed), [], "", 1, seeds, corpus, {}, {}, [10], runs=runs)
 
 
+def a_run_twice(_, folder):
+    results = one_seed()
+    results.runs.append(results.runs[0])
+    results_file.save(results, folder / "a.json")
+
+
 def two_finetunings(_, folder):
     """Of one checkpoint, on other rows of train."""
     for name, rows in (("a", 50), ("b", 60)):
@@ -205,6 +211,9 @@ REPORTS = [
     Case("report-json", f"{REPORT} results.json", files({"results.json": "{"})),
     Case("report-json", f"{REPORT} results.json", files({"results.json": b"\xff"})),
     Case("report-json-deep", f"{REPORT} results.json", files({"results.json": "[" * 100000})),
+    Case("report-cut-off", f"{REPORT} cut.json", files({"cut.json": "{\n"})),
+    Case("report-cut-off", f"{REPORT} cut.json", files({"cut.json": ""})),
+    Case("report-run-twice", f"{REPORT} a.json --out o.html", a_run_twice),
     Case("report-format", f"{REPORT} results.json", files({"results.json": "[]"})),
     Case("report-fields", f"{REPORT} results.json",
          files({"results.json": '{"format": "fairseq_ki.results/1"}'})),
@@ -214,6 +223,12 @@ REPORTS = [
     Case("report-over-source", f"{REPORT} x.log --markdown x.log", files({"x.log": LOG})),
     Case("report-over-output", f"{REPORT} x.log --out o --markdown o", files({"x.log": LOG})),
     Case("report-under-file", f"{REPORT} x.log --out x.log/y.html", files({"x.log": LOG})),
+    Case("report-unwritable", f"{REPORT} x.log --out /proc/nowhere/y.html", files({"x.log": LOG})),
+    Case(
+        "report-pictures",
+        f"{REPORT} x.log --markdown o.md",
+        files({"x.log": LOG, "o_files": "not a folder"}),
+    ),
     Case("report-further-seeds", f"{REPORT} a b --out o.html", two_finetunings),
     Case("report-join-seeds", JOIN, two_results()),
     Case("report-join-data", JOIN, two_results(seed=2, sha="b")),

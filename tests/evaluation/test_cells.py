@@ -51,7 +51,7 @@ def test_values(results):
 def test_a_saving_may_be_a_bound(results):
     results.arm("self")[0].valid["ppl"] = [2**11, 2**10, 2**9.5, 2**9.5]  # never at ki's 512
     found = value(results, parse("ki~self"), 1)
-    assert found == Value(pytest.approx(1 - 200 / 400), bound=True)
+    assert found == Value(pytest.approx(1 - 200 / 400), bound=">")
     assert over_seeds(results, parse("ki~self")).bound
 
 

@@ -139,8 +139,10 @@ def test_report_on_bare_logs(tmp_path, capsys):
     args = parser.parse_args([*words, "--compare", "taught", "alone"])
     assert report_cli.run(args) == 0
     printed = capsys.readouterr().out
-    assert "taught vs alone, end" in printed
-    assert out.read_text().count("<svg") == 4  # no FLOPs without sizes
+    assert "taught against alone, end" in printed
+    assert (
+        out.read_text().count("<svg") == 3
+    )  # no FLOPs without sizes, and no saving that was reached
 
 
 def test_logs_of_one_name_go_by_their_folders(tmp_path):
@@ -188,7 +190,8 @@ def test_gather_refuses_what_is_no_run(results, tmp_path):
     with pytest.raises(ValueError, match="nothing: expected a folder"):
         gather([tmp_path / "nothing"])
     results_file.save(results, tmp_path / "results.json")
-    with pytest.raises(ValueError, match=r"two runs among \['ki', 'self', 'teacher'\]"):
+    known = r"two runs of one experiment among \['ki', 'self', 'teacher'\]"
+    with pytest.raises(ValueError, match=known):
         gather([tmp_path], [("ki", "other")])
 
 

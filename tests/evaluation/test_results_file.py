@@ -80,5 +80,5 @@ def test_what_does_not_fit_is_refused(results, tmp_path, change, message):
 def test_half_a_file_is_refused(tmp_path):
     file = tmp_path / "results.json"
     file.write_text('{"format": ')
-    with pytest.raises(ValueError, match=r"results\.json: expected JSON"):
+    with pytest.raises(ValueError, match=r"results\.json: expected the JSON of"):
         load(file)

@@ -1,6 +1,7 @@
 """The paper's measure on curves whose answer is known."""
 
 import math
+from statistics import median
 
 import pytest
 
@@ -20,11 +21,11 @@ def test_the_papers_own_numbers():
     assert round(measured.updates, 3) == 0.273
     assert measured.ppl == pytest.approx(4.28)
     assert measured.alone_ppl == pytest.approx(4.60)
-    assert measured.reached
+    assert measured.bound == ""
     assert math.isnan(measured.flops)
     # at the end self-learning is not there yet
     end = saving(inherited, alone, 125_000)
-    assert not end.reached
+    assert end.bound == ">"
     assert (end.needed, end.updates) == (125_000, 0)
 
 
@@ -87,7 +88,22 @@ def test_empty_curve_is_refused():
 
 
 def test_spread():
-    found = spread([3.0, math.nan, 1.0], [False, True, False])
-    assert (found.middle, found.low, found.high, found.count, found.bound) == (2, 1, 3, 2, False)
-    assert spread([3.0, 1.0], [True, False]).bound
+    found = spread([3.0, math.nan, 1.0], ["", ">", ""])
+    assert (found.middle, found.low, found.high) == (2, 1, 3)
+    assert (found.count, found.total, found.bound) == (2, 3, "")
+    assert spread([3.0, 1.0], [">", ""]).bound == ">"
+    assert spread([3.0, 1.0, 90.0], middle=median).middle == 3
     assert spread([math.nan]) is None
+
+
+def test_a_crossing_at_the_first_validation_is_a_bound():
+    alone = curve((100, 9.0), (200, 8.0))
+    found = saving(curve((100, 9.5), (400, 9.2)), alone, 400)
+    assert (found.needed, found.bound, found.updates) == (100, "<", -3.0)
+
+
+def test_training_of_the_teacher_of_either_run_counts_as_cost():
+    inherited, alone = curve((100, 9.0), (200, 8.0)), curve((100, 9.5), (400, 8.0))
+    cost = float
+    found = saving(inherited, alone, 200, cost, cost, 100.0, 200.0)
+    assert found.flops_with_teacher_training == 1 - (200 + 100) / (400 + 200)

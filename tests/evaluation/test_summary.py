@@ -8,6 +8,7 @@ from fairseq_ki.evaluation.summary import (
     as_text,
     cost_table,
     ppl_table,
+    remarks,
 )
 from fairseq_ki.evaluation.tables import Table, count, flops, minutes, percent, ppl, with_range
 
@@ -21,9 +22,10 @@ def test_numbers():
 
 
 def test_ranges():
-    assert with_range(Spread(2, 1, 3, 2), count) == "2 [1..3]"
-    assert with_range(Spread(0.25, 0.2, 0.3, 2, bound=True), percent) == ">25.0 [20.0..30.0] %"
-    assert with_range(Spread(2, 2, 2, 3), count) == "2"
+    assert with_range(Spread(2, 1, 3, 2, 2), count) == "2 [1..3]"
+    assert with_range(Spread(0.25, 0.2, 0.3, 2, 2, bound=">"), percent) == ">25.0 [20.0..30.0] %"
+    assert with_range(Spread(2, 2, 2, 3, 3), count) == "2"
+    assert with_range(Spread(2, 1, 3, 2, 3), count) == "2 [1..3] (2 of 3 seeds)"
     assert with_range(None, count) == "–"
 
 
@@ -32,7 +34,9 @@ def test_seeds_of_unequal_length(results):
     cut.valid = {name: column[:3] for name, column in cut.valid.items()}
     cut.train["updates"] = [100.0, 200.0, 300.0, 390.0]  # logged beyond its last validation
     assert (cut.updates, cut.validated) == (390, 300)
-    assert ppl_table(results).rows[2][3] == "431 [416..446] at 350 [300..400]"
+    assert ppl_table(results).rows[2][2:4] == ["416 (1 of 2 seeds)", "446 at 300"]
+    (said,) = (s for s in remarks(results, compare(results)) if "equally far" in s)
+    assert "the ki, validated last at 400, 300 updates" in said
 
 
 def test_ppl_table(results):
@@ -58,8 +62,8 @@ def test_a_run_that_was_held_up_does_not_move_the_times(make_results):
 def test_a_diverged_run_is_shown_as_unknown_and_not_compared(diverged):
     assert [len(row.savings) for row in compare(diverged)] == [2, 2]
     first = compare(diverged)[0].savings[0]
-    assert not first.reached  # never gets there, which is a bound and no crash
-    assert ppl_table(diverged).rows[1][1] == "1,024"  # seed 2 alone
+    assert first.bound == ">"  # never gets there, which is a bound and no crash
+    assert ppl_table(diverged).rows[1][1] == "1,024 (1 of 2 seeds)"
 
 
 def test_shortened_results_say_so(results):
