@@ -161,7 +161,11 @@ def verdicts(results: Results, compared: list[Compared]) -> list[str]:
         text = f"At {at} updates ({row.point}) {ki} has a validation PPL of {here}"
         text += f", {alone} {there}. " if there != UNKNOWN else ". "
         if not row.reached:
-            text += f"{alone[:1].upper()}{alone[1:]} does not get to that PPL in its run"
+            caught_up = with_range(row.over_seeds(lambda s: s.caught_up), count)
+            text += (
+                f"{alone[:1].upper()}{alone[1:]} does not get to that PPL in its run; {ki} "
+                f"reaches the last PPL of that run after {caught_up} updates"
+            )
         elif saves:
             text += f"{alone[:1].upper()}{alone[1:]} needs {needed} updates for that PPL"
         if saves == 0:

@@ -197,13 +197,16 @@ def _legend(ax: "Axes") -> None:
 
 
 def _draw_rate(ax: "Axes", colours: Colours, results: Results) -> None:
-    drawn: dict[tuple, tuple[int, list[str]]] = {}
+    drawn: dict[tuple, tuple[int, list[float], list[str]]] = {}
     for arm, runs, i in _arms(results):
         rates = runs[0].train.get("ki_rate", [])  # a schedule is the same for all seeds
         if any(rate > 0 for rate in rates):
-            curve = (tuple(runs[0].train["updates"]), tuple(round(r, 2) for r in rates))
-            drawn.setdefault(curve, (i, []))[1].append(results.label(arm))
-    for (x, rates), (i, names) in drawn.items():
+            curve = (
+                tuple(runs[0].train["updates"]),
+                tuple(round(r, 2) for r in rates),
+            )  # logged digits
+            drawn.setdefault(curve, (i, rates, []))[2].append(results.label(arm))
+    for (x, _), (i, rates, names) in drawn.items():
         others = f" and {len(names) - 1} more" if len(names) > 1 else ""
         ax.plot(x, rates, color=colours.series[i], linewidth=1.8, label=_entry(names[0] + others))
     ax.set_ylim(-0.03, 1.05)

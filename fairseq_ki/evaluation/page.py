@@ -28,6 +28,8 @@ a { color: var(--series-0) }
 h3 { font-size: 1.05rem; margin: 2rem 0 .5rem }
 p { max-width: 48rem; margin: .6rem 0 }
 .quiet, .note, figcaption { color: var(--quiet); font-size: .875rem }
+.findings { display: grid; gap: 0 1.5rem; align-items: start;
+  grid-template-columns: repeat(auto-fit, minmax(min(100%, 27rem), 1fr)) }
 .finding { border-left: 4px solid var(--quiet); padding: .1rem 0 .1rem .9rem }
 .finding.holds { border-color: var(--series-2) }
 .finding.fails { border-color: var(--series-1) }
@@ -115,12 +117,14 @@ def _section(
         parts.append(f'<p class="quiet">{html.escape(results.about)}</p>')
     if warning(results):
         parts.append(f'<p class="warning">{html.escape(warning(results))}</p>')
+    parts.append('<div class="findings">')
     parts += [
         f'<p class="finding {_VERDICTS.get(j.verdict, "")}"><b>{html.escape(j.said)}.</b> '
         f"{html.escape(j.reason)}</p>"
         for j in judged(results)
     ]
     parts += [f'<p class="finding">{html.escape(s)}</p>' for s in remarks(results, compared)]
+    parts.append("</div>")
     parts.append('<div class="pictures">')
     for picture in pictures:
         parts.append(

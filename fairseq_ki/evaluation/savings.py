@@ -67,7 +67,8 @@ class Saving:
     at the same update (nan if its run is shorter). ``bound`` is ``>`` where self-learning never
     gets to ``ppl``: then ``needed`` is the length of its run, and it and each saving are at least
     that. It is ``<`` where self-learning is there at its first validation, and so perhaps was
-    before: they are at most that. Empty where the crossing is known.
+    before: they are at most that. Empty where the crossing is known. ``caught_up`` is where the
+    inheriting run has the loss with which self-learning ends (nan if never).
     """
 
     at: float
@@ -78,6 +79,7 @@ class Saving:
     updates: float
     flops: float
     flops_with_teacher_training: float
+    caught_up: float
 
 
 def saving(
@@ -114,6 +116,7 @@ def saving(
     needed = alone.end if crossing is None else crossing
     if needed == 0:
         raise ValueError("the run to compare with has this loss before its first update")
+    caught_up = inherited.updates_to(alone.loss[-1])
     flops = with_training = math.nan
     if inherited_cost and alone_cost:
         cost, all_of_it = inherited_cost(at), alone_cost(needed) or math.nan
@@ -128,6 +131,7 @@ def saving(
         updates=1 - at / needed,
         flops=flops,
         flops_with_teacher_training=with_training,
+        caught_up=math.nan if caught_up is None else caught_up,
     )
 
 

@@ -40,7 +40,8 @@ def test_verdicts_do_not_flatter(results):
     first, second = verdicts(results, compare(results))
     assert "saves 35.4 [33.3..37.5] % of the updates (in 2 of 2 seeds)" in first
     assert "31.1 [28.9..33.3] % of the FLOPs" in first
-    assert "The self does not get to that PPL in its run" in second
+    assert "The self does not get to that PPL in its run; the ki reaches the last" in second
+    assert "PPL of that run after 300 updates" in second
     for run in results.arm("ki"):
         run.valid["ppl"] = [2**loss for loss in (11.5, 10.5, 10.0, 9.5)]
     for sentence in verdicts(results, compare(results)):
