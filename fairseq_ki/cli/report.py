@@ -108,34 +108,29 @@ def _check_outputs(args: argparse.Namespace) -> None:
         except ImportError as e:  # names the extra that is missing
             raise ValueError(str(e)) from e
     taken = {path.resolve() for path in args.runs}
-    made: list[tuple[str, Path]] = []
     taken |= {(path / name).resolve() for path in args.runs for name in (RESULTS, DOWNSTREAM)}
-    for option, path in (
-        ("--out", args.out),
-        ("--markdown", args.markdown),
-        ("--results", args.results),
-    ):
-        if path is None:
-            continue
+    options = {"--out": args.out, "--markdown": args.markdown, "--results": args.results}
+    outputs = {option: path for option, path in options.items() if path is not None}
+    files = [path.resolve() for path in outputs.values()]
+    for option, path in outputs.items():
         if path.resolve() in taken or path.is_dir():
             raise ValueError(
                 f"{option} {path}: expected a file of its own, found a folder, one of the runs or "
                 "another output; choose another name"
             )
-        folders = [path.parent, *([pictures_of(path)] if path is args.markdown else [])]
-        for each in (part for folder in folders for part in (folder, *folder.parents)):
-            if each.exists() and not each.is_dir():
-                raise ValueError(f"{option} {path}: expected a folder at {each}, found a file")
         taken.add(path.resolve())
-        made.append((option, path.parent))
-    for option, folder in made:
+        folders = [path.parent, *([pictures_of(path)] if option == "--markdown" else [])]
+        for each in (part for folder in folders for part in (folder, *folder.parents)):
+            if each.resolve() in files or (each.exists() and not each.is_dir()):
+                raise ValueError(f"{option} {path}: expected a folder at {each}, found a file")
+    for option, path in outputs.items():
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            writable = os.access(folder, os.W_OK)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            writable = os.access(path.parent, os.W_OK)
         except OSError:
             writable = False
         if not writable:
             raise ValueError(
-                f"{option}: expected a folder that can be written to, found {folder}; choose "
+                f"{option}: expected a folder that can be written to, found {path.parent}; choose "
                 "another"
             )

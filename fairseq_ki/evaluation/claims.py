@@ -106,12 +106,15 @@ def own_tables(results: Results) -> list[Table]:
 
 
 def _table(results: Results, spec: TableSpec) -> Table:
-    note = " ".join(filter(None, [spec.note, "Mean [lowest..highest] over seeds."]))
-    table = Table(spec.title, spec.columns, note=note)
+    table = Table(spec.title, spec.columns)
     for row in spec.rows:
         table.rows.append([row.label, *(_shown(results, text) for text in row.cells)])
         if row.paper:
             table.rows.append([PAPER_ROW, *row.paper])
+    ranges = any("[" in cell for row in table.rows for cell in row[1:])
+    table.note = " ".join(
+        [spec.note, "Mean [lowest..highest] over seeds." if ranges else ""]
+    ).strip()
     return table
 
 
@@ -168,14 +171,20 @@ def _judge(results: Results, finding: Finding) -> Judgement:
     }
     if not known:
         return Judgement(finding, UNKNOWN_YET)
+    diverged = [
+        seed
+        for seed in seeds
+        if seed not in known and all(results.run(t.cell.arm, seed) for t in terms if t.cell)
+    ]
     judged_by_seed = [_true(operators, values) for values in known.values()]
+    judged_by_seed += [None] * len(diverged)
     holds = judged_by_seed.count(True)
     verdict = UNDECIDED
-    if _one_run_by_two_names(terms, known):
+    if _one_run_by_two_names(results, terms, list(known)):
         verdict = UNTRIED
-    elif holds == len(known):
+    elif holds == len(judged_by_seed):
         verdict = HOLDS
-    elif judged_by_seed.count(False) == len(known):
+    elif judged_by_seed.count(False) == len(judged_by_seed):
         verdict = NOT
     spreads = [
         spread(
@@ -191,23 +200,29 @@ def _judge(results: Results, finding: Finding) -> Judgement:
     numbers = shown[0] + "".join(f" {op} {text}" for op, text in zip(operators, shown[1:]))
     often = " (one seed)"
     if verdict == UNTRIED:
-        often = ": what is compared is the same to the last digit"
-    elif len(known) > 1:
-        often = f" (true in {holds} of {len(known)} seeds)"
+        often = ": what is compared is the same from beginning to end"
+    elif len(judged_by_seed) > 1:
+        unknown = f", {len(diverged)} without a number" if diverged else ""
+        often = f" (true in {holds} of {len(judged_by_seed)} seeds{unknown})"
     return Judgement(finding, verdict, often, numbers)
 
 
-def _one_run_by_two_names(terms: list[Term], known: dict[int, list[Value]]) -> bool:
-    """Whether two arms, far from being compared, did the same in every seed."""
+def _one_run_by_two_names(results: Results, terms: list[Term], seeds: list[int]) -> bool:
+    """Whether two arms that are compared did the same in every seed, from beginning to end."""
     return any(
         a.cell
         and b.cell
         and a.cell.arm != b.cell.arm
         and a.factor == b.factor
-        and not (a.cell.alone or a.cell.metric)  # which may well agree by chance
-        and all(values[i] == values[i + 1] for values in known.values())
-        for i, (a, b) in enumerate(pairwise(terms))
+        and all(_same_curve(results, a.cell.arm, b.cell.arm, seed) for seed in seeds)
+        for a, b in pairwise(terms)
     )
+
+
+def _same_curve(results: Results, one: str, other: str, seed: int) -> bool:
+    runs = [results.run(arm, seed) for arm in (one, other)]
+    first, second = (run.valid.get("ppl", []) if run else [] for run in runs)
+    return bool(first) and first == second
 
 
 def _named(results: Results, term: Term, text: str) -> str:
@@ -229,8 +244,10 @@ def _true(operators: list[str], values: list[Value]) -> bool | None:
 
 def _compared(op: str, a: Value, b: Value) -> bool | None:
     """``a op b``; None where a number that is only a bound might yet turn it."""
-    found = _COMPARE[op](a.number, b.number)
     smaller, larger = (a, b) if op.startswith("<") else (b, a)
+    found = _COMPARE[op](a.number, b.number) or (
+        larger.bound == ABOVE and larger.number == smaller.number  # more than that, never just that
+    )
     # what is true stays true unless the sides may come closer, what is false unless they may part
     turning = (ABOVE, BELOW) if found else (BELOW, ABOVE)
     return None if smaller.bound == turning[0] or larger.bound == turning[1] else found

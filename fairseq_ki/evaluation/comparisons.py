@@ -114,7 +114,7 @@ def savings_table(results: Results, compared: list[Compared]) -> Table:
         "PPL, its first crossing, linear in the loss between validations. > : not reached "
         "within the run, so at least that much; at equal lengths > 0 says no more than that "
         "inheriting ends better. < : reached at the first validation, so at most that much. "
-        "A negative saving is a loss.",
+        "~ : both, in different seeds. A negative saving is a loss.",
     )
     for row in compared:
         table.rows.append(
@@ -162,10 +162,9 @@ def verdicts(results: Results, compared: list[Compared]) -> list[str]:
         text += f", {alone} {there}. " if there != UNKNOWN else ". "
         if not row.reached:
             caught_up = with_range(row.over_seeds(lambda s: s.caught_up), count)
-            text += (
-                f"{alone[:1].upper()}{alone[1:]} does not get to that PPL in its run; {ki} "
-                f"reaches the last PPL of that run after {caught_up} updates"
-            )
+            text += f"{alone[:1].upper()}{alone[1:]} does not get to that PPL in its run"
+            if caught_up != UNKNOWN:
+                text += f"; {ki} reaches the last PPL of that run after {caught_up} updates"
         elif saves:
             text += f"{alone[:1].upper()}{alone[1:]} needs {needed} updates for that PPL"
         if saves == 0:

@@ -72,9 +72,9 @@ def pictures(results: Results, compared: list[Compared]) -> list[Picture]:
             Picture(
                 "savings",
                 "Saved at equal validation PPL",
-                "One mark per seed, a bar at the mean; an arrow is a bound, because "
-                "self-learning reached that PPL after its run, or before its first validation. "
-                "PPLs that it reached with no seed are left out.",
+                "One mark per seed, a bar at the mean; an arrow is a bound: self-learning "
+                "did not reach that PPL in its run, or had it at its first validation. Left out is "
+                "what it reached with no seed.",
                 lambda ax, c: _draw_savings(ax, c, results, bars, axis),
                 height=1.1 + 0.4 * max(6, len(bars)),
             )

@@ -48,9 +48,10 @@ def is_one(path: Path) -> bool:
     fairseq has its first record on its first line.
     """
     with open(path, "rb") as lines:
-        if path.suffix == ".json" and lines.readline() in (b"", b"{\n"):
+        first = lines.readline()
+        if path.suffix == ".json" and first.strip() in (b"", b"{"):
             return True
-        return any(name.encode() in line for line in lines for name in _FORMATS)
+        return any(name.encode() in line for line in (first, *lines) for name in _FORMATS)
 
 
 def _load(path: Path, formats: dict[str, type]) -> Any:

@@ -18,16 +18,18 @@ hand: tables, verdicts and this page come out of
 
 where results/ has the results.json that each example wrote, whole, and several where seeds were run
 apart. A claim *holds* if its rule (in the example's `recipe.yaml`) is true in every seed, *does not
-hold* if it is false in every seed, and is *undecided* otherwise. With three seeds that is weak
-evidence: a coin too is three times heads once in eight times.
+hold* if it is false in every seed, and is *undecided* otherwise; it was *not put to the test* if
+the runs that it compares did the same. With three seeds that is weak evidence: a coin too is three
+times heads once in eight times.
 
 The size is not the paper's. The models have a few million parameters and see a few million tokens,
 where the paper's MEDIUM has 74 million and sees 131 billion: a claim that does not hold here may
-hold there, and the other way round. Teachers are trained for longer than their students here, and
-most end with a better PPL than any student; in the paper the students go past their teachers. And a
-teacher that was trained for one student alone costs more than it saves: the tables of savings say
-how much, in their last column of FLOPs. Learning rates were tuned without a teacher, and no setting
-was chosen by what inheriting gives."""
+hold there, and the other way round. The teacher that most examples share was trained for twice as
+many updates as its students and ends with a better PPL than nearly all of them; in the paper the
+students go past their teachers. And what inheriting saves is, nearly everywhere here, less than
+what a teacher costs that was trained for one student alone: the tables of savings say how much, in
+their last column of FLOPs. Learning rates were tuned without a teacher, and no setting was chosen
+by what inheriting gives."""
 
 
 @dataclass(frozen=True)

@@ -116,7 +116,8 @@ def saving(
     needed = alone.end if crossing is None else crossing
     if needed == 0:
         raise ValueError("the run to compare with has this loss before its first update")
-    caught_up = inherited.updates_to(alone.loss[-1])
+    last = alone.loss[-1]
+    caught_up = inherited.updates_to(last) if math.isfinite(last) else None
     flops = with_training = math.nan
     if inherited_cost and alone_cost:
         cost, all_of_it = inherited_cost(at), alone_cost(needed) or math.nan

@@ -183,7 +183,8 @@ def _cut_short(results: Results) -> list[str]:
     ends = {arm: [r.validated for r in results.arm(arm) if r.curve] for arm in results.arms}
     return [
         f"Not all seeds came equally far: {results.label(arm)}, validated last at "
-        f"{', '.join(map(count, of_seeds))} updates. What is said of its end is of these."
+        f"{', '.join(map(count, of_seeds))} updates. The PPL table ends "
+        "where all of them were; elsewhere each has its own end."
         for arm, of_seeds in ends.items()
         if len(set(of_seeds)) > 1
     ]

@@ -159,11 +159,11 @@ def minutes(seconds: float) -> str:
 def with_range(value: Spread | None, number: Callable[[float], str]) -> str:
     """``middle [lowest..highest]`` over seeds, one number where they agree.
 
-    ``>`` and ``<`` for bounds; seeds without a number are not passed over in silence.
+    ``>`` and ``<`` for bounds, ``~`` for some of both; how many seeds, where some have no number.
     """
     if value is None:
         return UNKNOWN
-    mark = value.bound
+    mark = value.bound if len(value.bound) < 2 else "~"
     missing = "" if value.count == value.total else f" ({value.count} of {value.total} seeds)"
     middle, low, high = map(number, (value.middle, value.low, value.high))
     if low == high:

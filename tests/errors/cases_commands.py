@@ -223,6 +223,7 @@ REPORTS = [
     Case("report-over-source", f"{REPORT} x.log --markdown x.log", files({"x.log": LOG})),
     Case("report-over-output", f"{REPORT} x.log --out o --markdown o", files({"x.log": LOG})),
     Case("report-under-file", f"{REPORT} x.log --out x.log/y.html", files({"x.log": LOG})),
+    Case("report-under-output", f"{REPORT} x.log --out o --results o/x.md", files({"x.log": LOG})),
     Case("report-unwritable", f"{REPORT} x.log --out /proc/nowhere/y.html", files({"x.log": LOG})),
     Case(
         "report-pictures",

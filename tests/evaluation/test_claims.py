@@ -1,5 +1,7 @@
 """Tables with the paper's rows, and findings that are judged by their rules alone."""
 
+import math
+
 import pytest
 
 from fairseq_ki.evaluation.claims import (
@@ -70,8 +72,23 @@ def test_arms_that_did_the_same_are_no_test(results):
         run.valid = results.run("ki", run.seed).valid
     same = verdict(results, "ki <= self")
     assert same.verdict == UNTRIED
-    assert same.said == "Not put to the test: what is compared is the same to the last digit"
+    assert same.said == "Not put to the test: what is compared is the same from beginning to end"
     assert verdict(results, "ki <= 1.01 * self").verdict == HOLDS
+
+
+def test_a_tie_is_a_test(results):
+    for run in results.arm("self"):
+        run.valid["ppl"] = [*run.valid["ppl"][:-1], results.run("ki", run.seed).valid["ppl"][-1]]
+    assert verdict(results, "ki < self").verdict == NOT
+    assert verdict(results, "ki <= self").verdict == HOLDS
+
+
+def test_a_diverged_seed_does_not_pass_for_one_that_agrees(results):
+    run = results.run("ki", 2)
+    run.valid["ppl"] = run.valid["loss"] = [math.nan] * 4
+    found = verdict(results, "ki < self")
+    assert found.verdict == UNDECIDED
+    assert "(true in 1 of 2 seeds, 1 without a number)" in found.said
 
 
 def test_an_arm_with_a_seed_of_its_own_is_no_second_seed(results):

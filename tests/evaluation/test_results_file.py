@@ -6,7 +6,7 @@ import math
 import pytest
 
 from fairseq_ki.evaluation.results import FORMAT
-from fairseq_ki.evaluation.results_file import load, save
+from fairseq_ki.evaluation.results_file import is_one, load, save
 
 
 def test_round_trip(results, tmp_path):
@@ -82,3 +82,17 @@ def test_half_a_file_is_refused(tmp_path):
     file.write_text('{"format": ')
     with pytest.raises(ValueError, match=r"results\.json: expected the JSON of"):
         load(file)
+
+
+def test_a_result_on_one_line_is_one_too(results, tmp_path):
+    save(results, tmp_path / "results.json")
+    for name in ("compact.json", "compact.txt"):
+        (tmp_path / name).write_text(
+            json.dumps(json.loads((tmp_path / "results.json").read_text()))
+        )
+        assert is_one(tmp_path / name)
+    for name, text in (("a.json", "{"), ("b.json", "")):
+        (tmp_path / name).write_text(text)
+        assert is_one(tmp_path / name)
+    (tmp_path / "log.json").write_text('{"epoch": 1}\n{"epoch": 2}\n')
+    assert not is_one(tmp_path / "log.json")

@@ -19,7 +19,12 @@ PAPER = yaml.safe_load(Path(__file__).with_name("paper_tables.yaml").read_text()
 NAMES = sorted(p.parent.name for p in EXAMPLES.glob("*/recipe.yaml"))
 AT_PAPER_SCALE = [name for name in NAMES if name != "quickstart"]
 # Table 7 is about runs of the whole length; what these examples vary is no guidance of the paper's
-OWN_GUIDANCE = {("beyond", "long"), ("beyond", "stop"), ("beyond", "selftaught")}
+OWN_GUIDANCE = {
+    ("beyond", "long"),
+    ("beyond", "young_long"),
+    ("beyond", "young_stop"),
+    ("beyond", "selftaught"),
+}
 
 
 @functools.cache
@@ -101,7 +106,9 @@ def test_table_6(name):
 @pytest.mark.parametrize("name", AT_PAPER_SCALE)
 def test_updates(name):
     for job in trainings(name):
-        if name in ("batch_size", "teacher_steps") or adapted(job):
+        young = job.spec.label == "teacher, 62500 updates"  # of RQ3
+        if name in ("batch_size", "teacher_steps") or adapted(job) or young:
+            assert not young or int(option(job, "max-update")) == 62_500
             continue
         teaches = name == "gpt_sizes" and job.spec.role == "teacher"
         expected = PAPER["gpt_teacher_updates"] if teaches else PAPER["updates"]
