@@ -119,8 +119,7 @@ def savings_table(results: Results, compared: list[Compared]) -> Table:
     for row in compared:
         table.rows.append(
             [
-                f"{results.label(row.comparison.inherited)} against "
-                f"{results.label(row.comparison.alone)}, {row.point}",
+                _named(results, row),
                 with_range(row.over_seeds(lambda s: s.at), count),
                 with_range(row.over_seeds(lambda s: s.ppl), ppl),
                 with_range(row.over_seeds(lambda s: s.alone_ppl), ppl),
@@ -132,6 +131,13 @@ def savings_table(results: Results, compared: list[Compared]) -> Table:
             ]
         )
     return table
+
+
+def _named(results: Results, row: Compared) -> str:
+    """Its inheriting arm and point; what it is compared with where that is not always the same."""
+    several = len({comparison.alone for comparison in results.comparisons}) > 1
+    against = f" against {results.label(row.comparison.alone)}" if several else ""
+    return f"{results.label(row.comparison.inherited)}{against}, {row.point}"
 
 
 def _paper_saving(row: Compared) -> str:

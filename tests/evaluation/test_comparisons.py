@@ -22,7 +22,9 @@ def test_savings_over_seeds(results):
     assert {s.bound for s in end.savings} == {">"}
     assert not end.reached
     table = savings_table(results, [guidance, end])
-    assert table.rows[0][0] == "the ki against the self, end of guidance"
+    assert table.rows[0][0] == "the ki, end of guidance"
+    results.comparisons.append(Comparison("self", "teacher"))
+    assert savings_table(results, [guidance]).rows[0][0].startswith("the ki against the self, end")
     assert "310 [300..320]" in table.rows[0]
     assert "35.4 [33.3..37.5] %" in table.rows[0]
     assert table.rows[0][-1] == "27.3 % (BASE to LARGE)"
