@@ -9,6 +9,7 @@ import json
 import math
 import types
 import typing
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,7 @@ def is_one(path: Path) -> bool:
         first = lines.readline()
         if path.suffix == ".json" and first.strip() in (b"", b"{"):
             return True
-        return any(name.encode() in line for line in (first, *lines) for name in _FORMATS)
+        return any(name.encode() in line for line in chain([first], lines) for name in _FORMATS)
 
 
 def _load(path: Path, formats: dict[str, type]) -> Any:
