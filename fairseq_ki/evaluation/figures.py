@@ -49,7 +49,7 @@ def pictures(results: Results, compared: list[Compared]) -> list[Picture]:
             Picture(
                 "wall",
                 "Validation PPL against wall time",
-                f"As fairseq's clock ran on this machine, validation included; the median of the "
+                "As fairseq's clock ran on this machine, validation included; the median of the "
                 f"seeds. {uneven}".strip(),
                 lambda ax, c: _draw_curves(
                     ax, c, results, lambda r, u: r.seconds(u) / 60, "minutes"
@@ -201,10 +201,8 @@ def _draw_rate(ax: "Axes", colours: Colours, results: Results) -> None:
     for arm, runs, i in _arms(results):
         rates = runs[0].train.get("ki_rate", [])  # a schedule is the same for all seeds
         if any(rate > 0 for rate in rates):
-            curve = (
-                tuple(runs[0].train["updates"]),
-                tuple(round(r, 2) for r in rates),
-            )  # logged digits
+            about = tuple(round(rate, 2) for rate in rates)  # no two that look the same
+            curve = (tuple(runs[0].train["updates"]), about)
             drawn.setdefault(curve, (i, rates, []))[2].append(results.label(arm))
     for (x, _), (i, rates, names) in drawn.items():
         others = f" and {len(names) - 1} more" if len(names) > 1 else ""

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from fairseq_ki.evaluation import results_file
-from fairseq_ki.evaluation.claims import check_claims, judged
+from fairseq_ki.evaluation.claims import check_claims
 from fairseq_ki.evaluation.comparisons import compare
 from fairseq_ki.evaluation.downstream import FILE as DOWNSTREAM
 from fairseq_ki.evaluation.downstream import Downstream
@@ -20,8 +20,8 @@ from fairseq_ki.evaluation.results import Comparison, Results, Run, run_curves
 from fairseq_ki.evaluation.results_page import Example, results_page
 from fairseq_ki.evaluation.summary import (
     cost_table,
+    markdown_sentences,
     provenance,
-    remarks,
     tables,
     warning,
 )
@@ -205,8 +205,7 @@ def write_markdown(results: list[Results], path: Path) -> None:
         if len(results) > 1 and (each.title or each.name):
             parts.append(f"## {markdown(each.title or each.name)}")
         parts += [text for text in (markdown(each.about), _bold(warning(each))) if text]
-        parts += [f"**{j.said}.** {markdown(j.reason)}" for j in judged(each)]
-        parts += map(markdown, remarks(each, compared))
+        parts += markdown_sentences(each, compared)
         for picture in pictures(each, compared):
             file = pictures_of(path) / f"{number}-{picture.name}.png"
             _write(file, picture.png())

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from fairseq_ki.evaluation.claims import HOLDS, judged
 from fairseq_ki.evaluation.comparisons import compare
 from fairseq_ki.evaluation.results import Results
-from fairseq_ki.evaluation.summary import provenance, remarks, tables, warning
+from fairseq_ki.evaluation.summary import markdown_sentences, provenance, tables, warning
 from fairseq_ki.evaluation.tables import UNKNOWN, Table, markdown, minutes
 
 _INTRODUCTION = """\
@@ -104,9 +104,7 @@ def _section(results: Results) -> str:
     parts = [f"## {markdown(_heading(results))}", markdown(results.about)]
     if warning(results):
         parts.append(f"**{warning(results)}**")
-    lines = [f"**{j.said}.** {markdown(j.reason)}" for j in judged(results)]
-    lines += map(markdown, remarks(results, compared))
-    parts.append("\n".join(f"- {line}" for line in lines))
+    parts.append("\n".join(f"- {line}" for line in markdown_sentences(results, compared)))
     parts += [table.markdown() for table in tables(results, compared)]
     described = {f"corpus {key}" for c in results.corpus for key in c.get("description", {})}
     known = [fact for fact in provenance(results) if fact[0] not in described]  # the report has it

@@ -14,6 +14,7 @@ from fairseq_ki.evaluation.tables import (
     Table,
     count,
     flops,
+    markdown,
     minutes,
     percent,
     ppl,
@@ -176,6 +177,12 @@ def remarks(results: Results, compared: list[Compared]) -> list[str]:
     several = results.findings and len(results.comparisons) > 1
     saved = [] if several else verdicts(results, compared)
     return saved + gaps(compared) + _cut_short(results)
+
+
+def markdown_sentences(results: Results, compared: list[Compared]) -> list[str]:
+    """The findings of the recipe, judged, and the remarks, each as a line of Markdown."""
+    found = [f"**{each.said}.** {markdown(each.reason)}" for each in judged(results)]
+    return [*found, *map(markdown, remarks(results, compared))]
 
 
 def _cut_short(results: Results) -> list[str]:

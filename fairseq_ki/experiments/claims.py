@@ -17,7 +17,7 @@ from fairseq_ki.experiments.recipe_file import RecipeFile
 
 _TABLE = {"title": str, "note": str, "columns": list, "rows": list}
 _ROW = {"label": str, "cells": list, "paper": list}
-_FINDING = {"claim": str, "rule": str, "source": str}
+_FINDING = {"claim": str, "rule": str, "source": str}  # source: where the paper says so
 
 
 def checked_tables(source: RecipeFile, tables: list, runs: set[str]) -> list[dict[str, Any]]:
@@ -81,9 +81,7 @@ def checked_findings(source: RecipeFile, findings: list, runs: set[str]) -> list
     checked = []
     for i, finding in enumerate(findings):
         where = ("findings", i)
-        finding = source.mapping(
-            finding, _FINDING, where, ("claim", "rule")
-        )  # source: if the paper's
+        finding = source.mapping(finding, _FINDING, where, ("claim", "rule"))
         _known(source, _cells, finding["rule"], runs, (*where, "rule"))
         checked.append({**finding, "claim": " ".join(finding["claim"].split())})
     return checked
